@@ -1,0 +1,40 @@
+"""Nested tuples, lists and dicts of arrays, as layers take and return them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of a tree with their names: ``state[0]``, ``weights["bias_ih_l0"]``.
+
+    >>> [name for name, _ in leaves((1.0, {"w": 2.0}), "args")]
+    ['args[0]', 'args[1]["w"]']
+    """
+    if tree is None:
+        return
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from leaves(value, f'{name}["{key}"]')
+    elif isinstance(tree, (tuple, list)):
+        for index, value in enumerate(tree):
+            yield from leaves(value, f"{name}[{index}]")
+    else:
+        yield name, np.asarray(tree)
+
+
+def map_leaves(function: Callable[[Array], Any], tree: Any) -> Any:
+    """Return the tree with ``function`` applied to each array; mappings become plain dicts."""
+    if tree is None:
+        return None
+    if isinstance(tree, Mapping):
+        return {key: map_leaves(function, value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(map_leaves(function, value) for value in tree)
+    return function(np.asarray(tree))

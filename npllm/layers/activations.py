@@ -1,0 +1,129 @@
+"""Elementwise functions: sigmoid, tanh, relu, gelu, silu.
+
+Each is y = f(x) of any shape, so each backward is dx = dy f'(x).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from scipy import special
+
+from npllm.layers.arrays import Array
+
+
+def sigmoid(x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)), without overflow and to full relative precision at both ends."""
+    positive = x.real >= 0
+    z = np.exp(np.where(positive, -x, x))  # |z| <= 1
+    return np.where(positive, 1 / (1 + z), z / (1 + z))
+
+
+def sigmoid_forward(x: Array) -> tuple[Array, Any]:
+    """Apply y = 1 / (1 + exp(-x)).
+
+    >>> y, _ = sigmoid_forward(np.array([0.0, np.log(3.0)]))
+    >>> y.round(12).tolist()
+    [0.5, 0.75]
+    """
+    y = sigmoid(x)
+    return y, y
+
+
+def sigmoid_backward(dy: Array, cache: Any) -> Array:
+    """Return dx = dy y (1 - y)."""
+    y = cache
+    return dy * y * (1 - y)
+
+
+def tanh_forward(x: Array) -> tuple[Array, Any]:
+    """Apply y = tanh(x).
+
+    >>> y, _ = tanh_forward(np.array([np.log(2.0)]))
+    >>> y.round(12).tolist()  # (2 - 1/2) / (2 + 1/2)
+    [0.6]
+    """
+    y = np.tanh(x)
+    return y, y
+
+
+def tanh_backward(dy: Array, cache: Any) -> Array:
+    """Return dx = dy (1 - y^2)."""
+    y = cache
+    return dy * (1 - y * y)
+
+
+def relu_forward(x: Array) -> tuple[Array, Any]:
+    """Apply y = max(x, 0). At 0 the derivative is taken as 0, as in torch.
+
+    >>> y, _ = relu_forward(np.array([-2.0, 3.0]))
+    >>> y.tolist()
+    [0.0, 3.0]
+    """
+    positive = x.real > 0
+    return np.where(positive, x, np.zeros((), x.dtype)), positive
+
+
+def relu_backward(dy: Array, cache: Any) -> Array:
+    """Return dx = dy where x > 0, and 0 elsewhere."""
+    positive = cache
+    return np.where(positive, dy, np.zeros((), dy.dtype))
+
+
+def gelu_forward(x: Array, approximate: Literal["none", "tanh"] = "none") -> tuple[Array, Any]:
+    """Apply y = x Phi(x), Phi the standard normal distribution function.
+
+    Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2: Phi(x) is
+    (1 + erf(x / sqrt 2)) / 2 exactly, or, with ``approximate="tanh"`` (GPT-2's form),
+    (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+
+    Raises:
+        ValueError: ``approximate`` is neither "none" nor "tanh".
+
+    >>> y, _ = gelu_forward(np.array([1.0]))
+    >>> y.round(6).tolist()  # Phi(1)
+    [0.841345]
+    """
+    if approximate == "none":
+        phi = 0.5 * (1 + special.erf(x * math.sqrt(0.5)))
+    elif approximate == "tanh":
+        phi = 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    else:
+        raise ValueError(f'approximate must be "none" or "tanh", got {approximate!r}')
+    return x * phi, (x, phi, approximate)
+
+
+def gelu_backward(dy: Array, cache: Any) -> Array:
+    """Return dx = dy (Phi(x) + x Phi'(x)).
+
+    Exactly, Phi' is the normal density exp(-x^2 / 2) / sqrt(2 pi). In the tanh form, with
+    Phi = (1 + tanh u) / 2, it is (1 - tanh(u)^2) u' / 2 = 2 Phi (1 - Phi) u'.
+    """
+    x, phi, approximate = cache
+    if approximate == "none":
+        slope = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    else:
+        du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+        slope = 2 * phi * (1 - phi) * du
+    return dy * (phi + x * slope)
+
+
+def silu_forward(x: Array) -> tuple[Array, Any]:
+    """Apply y = x sigmoid(x), also called swish.
+
+    Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units" (2017), equation 5.
+
+    >>> y, _ = silu_forward(np.array([np.log(3.0)]))
+    >>> bool(np.isclose(y[0], 0.75 * np.log(3.0)))
+    True
+    """
+    s = sigmoid(x)
+    return x * s, (x, s)
+
+
+def silu_backward(dy: Array, cache: Any) -> Array:
+    """Return dx = dy (s + x s (1 - s)), s = sigmoid(x)."""
+    x, s = cache
+    return dy * (s + x * s * (1 - s))

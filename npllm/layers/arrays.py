@@ -1,0 +1,63 @@
+"""What several layers need of their arrays: a type, the checks, the adjoint of broadcasting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def check_ids(ids: npt.ArrayLike, size: int, name: str = "ids") -> Array:
+    """Return ``ids`` as an integer array, every entry of it in [0, size).
+
+    Raises:
+        TypeError: the entries are not integers.
+        ValueError: an entry is negative, or ``size`` or more.
+    """
+    array = np.asarray(ids)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= size):
+        bad = array[(array < 0) | (array >= size)].flat[0]
+        raise ValueError(f"{name} must lie in [0, {size}), got {bad}")
+    return array
+
+
+def check_shape(array: Array, expected: tuple[int, ...], name: str) -> None:
+    """Raise ValueError, naming the argument, unless ``array`` has the expected shape."""
+    if array.shape != expected:
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+
+
+def check_last_axis(array: Array, expected: int, name: str) -> None:
+    """Raise ValueError, naming the argument, unless its last axis has the expected size."""
+    if array.ndim == 0 or array.shape[-1] != expected:
+        raise ValueError(f"{name} must have shape (..., {expected}), got {array.shape}")
+
+
+def check_probability(p: float, name: str) -> None:
+    """Raise ValueError, naming the argument, unless 0 <= p <= 1."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{name} must lie in [0, 1], got {p}")
+
+
+def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
+    """Sum ``gradient`` over the axes along which ``shape`` was broadcast to reach it.
+
+    Broadcasting copies one value to many places, so its derivative adds what comes back from them.
+
+    >>> unbroadcast(np.ones((4, 2, 3)), (2, 1)).tolist()
+    [[12.0], [12.0]]
+    """
+    if gradient.shape == shape:
+        return gradient
+    leading = gradient.ndim - len(shape)
+    stretched = tuple(
+        leading + axis
+        for axis, size in enumerate(shape)
+        if size == 1 and gradient.shape[leading + axis] != 1
+    )
+    return gradient.sum(axis=(*range(leading), *stretched)).reshape(shape)

@@ -1,0 +1,135 @@
+"""Scaled dot-product attention, section 4.2: softmax(Q K^T / sqrt(d_k)) V."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npllm.layers.arrays import Array, check_shape, unbroadcast
+from npllm.layers.dropout import dropout_backward, dropout_forward
+from npllm.layers.softmax import softmax_backward, softmax_forward
+
+
+def attention_forward(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+    return_weights: bool = False,
+) -> tuple[Any, Any]:
+    """Apply y = softmax(scale Q K^T + bias) V, each query over the keys it may see.
+
+    Vaswani et al., "Attention Is All You Need" (2017), equation 1; section 4.2 of the seed.
+
+    Args:
+        q: (..., Tq, D). The leading axes of q, k and v broadcast against one another.
+        k: (..., Tk, D).
+        v: (..., Tk, Dv).
+        mask: booleans that broadcast to (..., Tq, Tk); True where a query may see a key.
+        bias: added to the scores; broadcasts to (..., Tq, Tk). -inf hides a key.
+        causal: query t sees the keys 0..t only (counted from the start, as in torch, also where
+            Tq != Tk).
+        scale: the factor of the scores; 1 / sqrt(D) where None.
+        dropout: probability of zeroing a weight, see :func:`npllm.layers.dropout_forward`.
+        rng: draws the dropout mask.
+        return_weights: also return the softmax, before dropout.
+
+    Returns:
+        y of shape (..., Tq, Dv), or (y, weights) with weights of shape (..., Tq, Tk); and the
+        cache of :func:`attention_backward`. A query that may see no key gets zeros, and so do its
+        gradients; torch gives NaN.
+
+    Raises:
+        TypeError: ``mask`` is not boolean.
+        ValueError: the shapes do not fit.
+
+    >>> q = np.zeros((2, 4))  # equal scores: every query takes the mean of the values it sees
+    >>> v = np.array([[1.0], [3.0]])
+    >>> attention_forward(q, q, v)[0].tolist()
+    [[2.0], [2.0]]
+    >>> attention_forward(q, q, v, causal=True)[0].tolist()
+    [[1.0], [2.0]]
+    """
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ValueError(
+            "q, k, v must have shapes (..., Tq, D), (..., Tk, D), (..., Tk, Dv), "
+            f"got {q.shape}, {k.shape}, {v.shape}"
+        )
+    if scale is None:
+        scale = 1 / math.sqrt(q.shape[-1])
+    scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
+    scores *= scale
+    if bias is not None:
+        _check_broadcast(bias, scores.shape, "bias")
+        scores = scores + bias
+    visible = _visible(mask, causal, scores.shape)
+    if visible is not None:
+        scores = np.where(visible, scores, np.asarray(-np.inf, scores.dtype))
+    weights, softmax_cache = softmax_forward(scores)
+    dropped, dropout_cache = dropout_forward(weights, dropout, rng)
+    y = dropped @ v  # (..., Tq, Dv)
+    bias_shape = None if bias is None else bias.shape
+    caches = (softmax_cache, dropout_cache)
+    cache = (q, k, v, bias_shape, scale, caches, dropped, y.shape, return_weights)
+    return ((y, weights.copy()) if return_weights else y), cache
+
+
+def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
+    """Return dq, dk, dv and, where there was a bias, dbias.
+
+    Args:
+        dy: (..., Tq, Dv); where the weights were returned, the pair (dy, dweights).
+        cache: what :func:`attention_forward` returned.
+    """
+    q, k, v, bias_shape, scale, caches, dropped, y_shape, returned_weights = cache
+    softmax_cache, dropout_cache = caches
+    dy, dweights_returned = dy if returned_weights else (dy, None)
+    check_shape(dy, y_shape, "dy")
+    # y = dropped @ v
+    ddropped = dy @ v.swapaxes(-1, -2)  # (..., Tq, Tk)
+    dv = dropped.swapaxes(-1, -2) @ dy  # (..., Tk, Dv)
+    # dropped = dropout(weights)
+    dweights = dropout_backward(unbroadcast(ddropped, dropped.shape), dropout_cache)
+    if dweights_returned is not None:
+        dweights += dweights_returned
+    # weights = softmax(scores); a hidden key has weight zero, so its score gets no gradient
+    dscores = softmax_backward(dweights, softmax_cache)
+    # scores = scores + bias
+    dbias = () if bias_shape is None else (unbroadcast(dscores, bias_shape),)
+    # scores = q @ k.T * scale
+    dproduct = dscores * scale
+    dq = dproduct @ k  # (..., Tq, D)
+    dk = dproduct.swapaxes(-1, -2) @ q  # (..., Tk, D)
+    return (
+        unbroadcast(dq, q.shape),
+        unbroadcast(dk, k.shape),
+        unbroadcast(dv, v.shape),
+        *dbias,
+    )
+
+
+def _visible(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:
+    """Return which keys each query may see, or None where it sees all of them."""
+    if mask is not None:
+        if mask.dtype != np.bool_:
+            raise TypeError(f"mask must be boolean (True: may be seen), got {mask.dtype}")
+        _check_broadcast(mask, shape, "mask")
+    if not causal:
+        return mask
+    lower = np.tri(*shape[-2:], dtype=np.bool_)  # (Tq, Tk)
+    return lower if mask is None else lower & mask
+
+
+def _check_broadcast(array: Array, shape: tuple[int, ...], name: str) -> None:
+    try:
+        np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} must broadcast to {shape}, got {array.shape}") from None

@@ -1,0 +1,52 @@
+"""Dropout: forget a random part of the activations while training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npllm.layers.arrays import Array, check_probability, check_shape
+
+
+def dropout_forward(
+    x: Array, p: float = 0.5, rng: np.random.Generator | None = None, training: bool = True
+) -> tuple[Array, Any]:
+    """Zero each element with probability ``p`` and scale the others by 1 / (1 - p).
+
+    Srivastava et al., "Dropout" (2014), in the inverted form that leaves the expectation of every
+    element as it was, so that evaluation needs no factor.
+
+    Args:
+        x: any shape.
+        p: the probability of zero, in [0, 1].
+        rng: draws the mask; the same state gives the same mask for every dtype. It may be None
+            where nothing is drawn.
+        training: False returns a copy of ``x``.
+
+    Returns:
+        y of x's shape, and the cache of :func:`dropout_backward`.
+
+    Raises:
+        ValueError: ``p`` is no probability, or a mask is due and ``rng`` is None.
+
+    >>> y, _ = dropout_forward(np.ones(8), 0.5, np.random.default_rng(0))
+    >>> sorted(set(y.tolist()))  # 0, or 1 / (1 - 0.5)
+    [0.0, 2.0]
+    """
+    check_probability(p, "p")
+    if not training or p == 0:
+        return x.copy(), (None, x.shape)
+    if rng is None:
+        raise ValueError("rng must be a numpy.random.Generator where dropout is on, got None")
+    kept = rng.random(x.shape, dtype=np.float32) >= p
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    mask = kept.astype(x.real.dtype) * np.asarray(scale, x.real.dtype)
+    return x * mask, (mask, x.shape)
+
+
+def dropout_backward(dy: Array, cache: Any) -> Array:
+    """Return dx = dy times the mask of the forward: the same elements, the same factor."""
+    mask, shape = cache
+    check_shape(dy, shape, "dy")
+    return dy.copy() if mask is None else dy * mask

@@ -1,0 +1,59 @@
+"""The linear map y = x W^T + b."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from npllm.layers.arrays import Array, check_last_axis, check_shape
+
+
+def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Any]:
+    """Apply y = x W^T + b to the last axis of ``x``.
+
+    Args:
+        x: (..., I).
+        weight: (O, I), torch's layout.
+        bias: (O,), or None for none.
+
+    Returns:
+        y of shape (..., O), and the cache of :func:`linear_backward`.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    >>> import numpy as np
+    >>> y, _ = linear_forward(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
+    >>> y.tolist()  # 1 * 3 + 2 * 4 + 0.5
+    [11.5]
+    """
+    if weight.ndim != 2:
+        raise ValueError(f"weight must have shape (O, I), got {weight.shape}")
+    check_last_axis(x, weight.shape[1], "x")
+    if bias is not None:
+        check_shape(bias, weight.shape[:1], "bias")
+    rows = x.reshape(-1, x.shape[-1])  # (M, I)
+    y = rows @ weight.T  # (M, O)
+    if bias is not None:
+        y += bias
+    return y.reshape(*x.shape[:-1], len(weight)), (rows, weight, bias is not None, x.shape)
+
+
+def linear_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
+    """Return dx, dweight and, where there was a bias, dbias.
+
+    y_o = sum_i x_i W_oi + b_o, so dx_i = sum_o dy_o W_oi and dW_oi = dy_o x_i; a weight that is
+    used in every row adds up over the rows.
+
+    Args:
+        dy: (..., O).
+        cache: what :func:`linear_forward` returned.
+    """
+    rows, weight, has_bias, shape = cache
+    check_shape(dy, (*shape[:-1], len(weight)), "dy")
+    dy = dy.reshape(-1, len(weight))  # (M, O)
+    # y += bias
+    dbias = (dy.sum(axis=0),) if has_bias else ()  # (O,)
+    # y = rows @ weight.T
+    dweight = dy.T @ rows  # (O, I)
+    dx = dy @ weight  # (M, I)
+    return dx.reshape(shape), dweight, *dbias

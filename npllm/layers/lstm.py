@@ -1,0 +1,214 @@
+"""The LSTM over a batch of sequences: stacked layers, both directions, lengths, states in and out.
+
+The equations are those of :mod:`npllm.layers.lstm_cell`; :mod:`npllm.layers.lstm_direction` runs
+one layer in one direction; here the layers and directions are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npllm.layers.arrays import Array, check_ids, check_shape
+from npllm.layers.dropout import dropout_backward, dropout_forward
+from npllm.layers.lstm_direction import (
+    DirectionCache,
+    DirectionWeights,
+    lstm_direction_backward,
+    lstm_direction_forward,
+)
+
+State = tuple[Array, Array]
+
+
+def lstm_forward(
+    x: Array,
+    weights: Mapping[str, Array],
+    state: State | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> tuple[tuple[Array, State], Any]:
+    """Run an LSTM over a batch of sequences.
+
+    Args:
+        x: (T, B, I), or (B, T, I) with ``batch_first``, or (T, I) for a single sequence.
+        weights: torch's parameters of an LSTM by torch's names. For layer k, ``weight_ih_lk``
+            (4H, I), ``weight_hh_lk`` (4H, H), ``bias_ih_lk`` and ``bias_hh_lk`` (4H,), gates in
+            the order i, f, g, o; the other direction's with ``_reverse`` behind. How many layers
+            there are, and whether there are biases, a second direction or a projection
+            (``weight_hr_lk`` (P, H): the output is W_hr h, and P stands for H in what follows),
+            is read off the names. A deeper layer's I is the width of the output below it.
+        state: (h0, c0), each (L, B, H), or (L, H) for a single sequence; with two directions the
+            first axis is 2L, layer by layer, forward before reverse. Zeros where None.
+        lengths: (B,) integers in [0, T]: how much of each sequence is real. The output is zero
+            beyond, the state is that of the last real step, and the reverse direction starts
+            there. As torch does with packed sequences, in any order of lengths.
+        batch_first: the layout of x and y. States always have the batch second.
+        dropout: probability of zeroing an element of a layer's output on its way to the next
+            layer, see :func:`npllm.layers.dropout_forward`.
+        rng: draws the dropout masks.
+
+    Returns:
+        (y, (h_n, c_n)) and the cache of :func:`lstm_backward`: y the last layer's output, x's
+        shape but for its last axis, H wide (2H with two directions, forward then reverse), and
+        the final state, shaped as ``state``.
+
+    Raises:
+        TypeError: the lengths are not integers.
+        ValueError: a name is missing or unknown, the shapes do not fit, a length is out of range.
+
+    >>> names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    >>> weights = dict(zip(names, map(np.zeros, ((4, 2), (4, 1), 4, 4))))
+    >>> weights["bias_ih_l0"][2] = np.inf  # g = 1 and the gates are 1/2: c_t = (c_{t-1} + 1) / 2
+    >>> (y, (h, c)), _ = lstm_forward(np.zeros((3, 2)), weights)
+    >>> c.tolist(), bool(np.isclose(y[2, 0], np.tanh(0.875) / 2))
+    ([[0.875]], True)
+    """
+    layers = _layers(weights)
+    single = x.ndim == 2
+    if x.ndim not in (2, 3):
+        raise ValueError(f"x must have shape (T, B, I) or (T, I), got {x.shape}")
+    inputs = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, I)
+    steps, batch, _ = inputs.shape
+    real = _real_steps(lengths, steps, batch)
+    h0, c0 = _initial_state(state, layers, weights, batch, single, x.dtype)
+
+    caches: list[DirectionCache] = []
+    dropout_caches, h_n, c_n = [], [], []
+    y = inputs
+    for depth, suffixes in enumerate(layers):
+        if depth > 0:
+            y, dropout_cache = dropout_forward(y, dropout, rng)
+            dropout_caches.append(dropout_cache)
+        outputs = []
+        for suffix in suffixes:
+            index = len(caches)
+            reverse = suffix.endswith("_reverse")
+            seen = _reversed(y, lengths) if reverse else y
+            out, h, c, direction_cache = lstm_direction_forward(
+                seen, h0[index], c0[index], DirectionWeights.pick(weights, suffix, seen), real
+            )
+            outputs.append(_reversed(out, lengths) if reverse else out)
+            h_n.append(h)
+            c_n.append(c)
+            caches.append(direction_cache)
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
+    final = (np.stack(h_n), np.stack(c_n))
+    if single:
+        y, final = y[:, 0], (final[0][:, 0], final[1][:, 0])
+    elif batch_first:
+        y = y.swapaxes(0, 1)
+    cache = (layers, caches, dropout_caches, lengths, single, batch_first, state is not None)
+    return (y, final), cache
+
+
+def lstm_backward(
+    dy: tuple[Array, State | None], cache: Any
+) -> tuple[Array, dict[str, Array]] | tuple[Array, dict[str, Array], State]:
+    """Return dx, dweights (by name) and, where a state was given, (dh0, dc0).
+
+    Args:
+        dy: (dy, (dh_n, dc_n)), shaped as the forward's result; None in place of the pair where
+            the loss does not see the final state.
+        cache: what :func:`lstm_forward` returned.
+    """
+    layers, caches, dropout_caches, lengths, single, batch_first, has_state = cache
+    dout, dfinal = dy
+    if single:
+        dout = dout[:, None]
+        dfinal = None if dfinal is None else (dfinal[0][:, None], dfinal[1][:, None])
+    elif batch_first:
+        dout = dout.swapaxes(0, 1)
+    dh0: list[Array] = [caches[0].h0] * len(caches)
+    dc0 = dh0.copy()
+    dweights: dict[str, Array] = {}
+    index = len(caches)
+    for depth in reversed(range(len(layers))):
+        suffixes = layers[depth]
+        # y = concatenate(outputs)
+        pieces = np.split(dout, len(suffixes), axis=-1)
+        index -= len(suffixes)
+        below: Array | None = None
+        for offset, suffix in enumerate(suffixes):
+            k = index + offset
+            reverse = suffix.endswith("_reverse")
+            piece = _reversed(pieces[offset], lengths) if reverse else pieces[offset]
+            dh, dc = (None, None) if dfinal is None else (dfinal[0][k], dfinal[1][k])
+            dseen, dh0[k], dc0[k], gradients = lstm_direction_backward(piece, dh, dc, caches[k])
+            dweights.update((f"{name}_{suffix}", g) for name, g in gradients.items())
+            dseen = _reversed(dseen, lengths) if reverse else dseen
+            below = dseen if below is None else below + dseen
+        # y = dropout(y)
+        assert below is not None
+        dout = dropout_backward(below, dropout_caches[depth - 1]) if depth > 0 else below
+    dx = dout[:, 0] if single else dout.swapaxes(0, 1) if batch_first else dout
+    if not has_state:
+        return dx, dweights
+    dstate = (np.stack(dh0), np.stack(dc0))
+    return dx, dweights, (dstate[0][:, 0], dstate[1][:, 0]) if single else dstate
+
+
+def _layers(weights: Mapping[str, Array]) -> list[list[str]]:
+    """Return the suffixes of each layer, ["l0"] or ["l0", "l0_reverse"], read off the names."""
+    reverse = "weight_ih_l0_reverse" in weights
+    layers: list[list[str]] = []
+    while f"weight_ih_l{len(layers)}" in weights:
+        suffix = f"l{len(layers)}"
+        layers.append([suffix, f"{suffix}_reverse"] if reverse else [suffix])
+    names = ["weight_ih", "weight_hh"]
+    if "bias_ih_l0" in weights:
+        names += ["bias_ih", "bias_hh"]
+    if "weight_hr_l0" in weights:
+        names += ["weight_hr"]
+    suffixes = [suffix for layer in layers for suffix in layer] or ["l0"]
+    expected = {f"{name}_{suffix}" for suffix in suffixes for name in names}
+    if missing := sorted(expected - set(weights)):
+        raise ValueError(f"weights lacks {', '.join(missing)}")
+    if unknown := sorted(set(weights) - expected):
+        raise ValueError(f"weights has {', '.join(unknown)}, which fits no layer")
+    return layers
+
+
+def _initial_state(
+    state: State | None,
+    layers: list[list[str]],
+    weights: Mapping[str, Array],
+    batch: int,
+    single: bool,
+    dtype: np.dtype[Any],
+) -> State:
+    """Return h0 and c0, (L, B, P) and (L, B, H): as given and checked, or zeros."""
+    count = sum(map(len, layers))
+    hidden, shown = len(weights["weight_hh_l0"]) // 4, weights["weight_hh_l0"].shape[-1]
+    if state is None:
+        return np.zeros((count, batch, shown), dtype), np.zeros((count, batch, hidden), dtype)
+    h0, c0 = state
+    middle = () if single else (batch,)
+    check_shape(h0, (count, *middle, shown), "h0")
+    check_shape(c0, (count, *middle, hidden), "c0")
+    return (h0[:, None], c0[:, None]) if single else (h0, c0)
+
+
+def _real_steps(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Array | None:
+    """Return (T, B, 1), True where a step is within its sequence; None where all are."""
+    if lengths is None:
+        return None
+    lengths = check_ids(lengths, steps + 1, "lengths")
+    check_shape(lengths, (batch,), "lengths")
+    return np.arange(steps)[:, None, None] < lengths[:, None]
+
+
+def _reversed(x: Array, lengths: npt.ArrayLike | None) -> Array:
+    """Reverse the steps of (T, B, ...), within each sequence's length; its own inverse."""
+    if lengths is None:
+        return x[::-1]
+    steps = np.arange(len(x))[:, None]  # (T, 1)
+    lengths = np.asarray(lengths)  # (B,)
+    source = np.where(steps < lengths, lengths - 1 - steps, steps)  # (T, B)
+    return x[source, np.arange(x.shape[1])]

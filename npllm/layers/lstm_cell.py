@@ -1,0 +1,99 @@
+"""One step of an LSTM: the equations themselves.
+
+Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997), with the forget gate of Gers,
+Schmidhuber and Cummins (2000), in torch's layout. :mod:`npllm.layers.lstm` runs it over a
+sequence, and is proven equal to repeating this step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npllm.layers.activations import sigmoid
+from npllm.layers.arrays import Array, check_shape
+from npllm.layers.linear import linear_backward, linear_forward
+
+
+def lstm_cell_forward(
+    x: Array,
+    h: Array,
+    c: Array,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias_ih: Array | None = None,
+    bias_hh: Array | None = None,
+) -> tuple[tuple[Array, Array], Any]:
+    """Take one step from the state (h, c) to the state (h', c').
+
+    With a = x W_ih^T + b_ih + h W_hh^T + b_hh cut in four blocks of width H::
+
+        i = sigmoid(a_i)    how much to write        c' = f c + i g
+        f = sigmoid(a_f)    how much to keep         h' = o tanh(c')
+        g = tanh(a_g)       what to write
+        o = sigmoid(a_o)    how much to show
+
+    Args:
+        x: (..., I).
+        h: (..., H).
+        c: (..., H).
+        weight_ih: (4H, I), the blocks in the order i, f, g, o.
+        weight_hh: (4H, H).
+        bias_ih: (4H,) or None.
+        bias_hh: (4H,) or None; both or neither.
+
+    Returns:
+        (h', c'), each (..., H), and the cache of :func:`lstm_cell_backward`.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    >>> zero = np.zeros  # with all weights 0 each gate is 1/2 and g is 0, so c' = c / 2
+    >>> (h, c), _ = lstm_cell_forward(zero(3), zero(1), np.array([4.0]), zero((4, 3)), zero((4, 1)))
+    >>> c.tolist(), bool(np.isclose(h[0], np.tanh(2.0) / 2))
+    ([2.0], True)
+    """
+    check_shape(c, h.shape, "c")
+    check_shape(weight_hh, (4 * h.shape[-1], h.shape[-1]), "weight_hh")
+    if len(weight_ih) != len(weight_hh):
+        raise ValueError(f"weight_ih must have {len(weight_hh)} rows, got {len(weight_ih)}")
+    if x.shape[:-1] != h.shape[:-1]:
+        raise ValueError(f"x and h must have equal leading axes, got {x.shape} and {h.shape}")
+    if (bias_ih is None) != (bias_hh is None):
+        raise ValueError("bias_ih and bias_hh must be given both or neither")
+    from_input, input_cache = linear_forward(x, weight_ih, bias_ih)  # (..., 4H)
+    from_state, state_cache = linear_forward(h, weight_hh, bias_hh)  # (..., 4H)
+    a_i, a_f, a_g, a_o = np.split(from_input + from_state, 4, axis=-1)  # (..., H) each
+    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    c_next = f * c + i * g
+    tanh_c = np.tanh(c_next)
+    h_next = o * tanh_c
+    return (h_next, c_next), (c, i, f, g, o, tanh_c, input_cache, state_cache)
+
+
+def lstm_cell_backward(dy: tuple[Array, Array], cache: Any) -> tuple[Array, ...]:
+    """Return dx, dh, dc, dweight_ih, dweight_hh and, where there were biases, dbias_ih, dbias_hh.
+
+    Args:
+        dy: (dh', dc'), each (..., H).
+        cache: what :func:`lstm_cell_forward` returned.
+    """
+    c, i, f, g, o, tanh_c, input_cache, state_cache = cache
+    dh_next, dc_next = dy
+    check_shape(dh_next, c.shape, "dh'")
+    check_shape(dc_next, c.shape, "dc'")
+    # h_next = o * tanh(c_next): c_next is seen through h_next too
+    do = dh_next * tanh_c
+    dc_next = dc_next + dh_next * o * (1 - tanh_c * tanh_c)
+    # c_next = f * c + i * g
+    df, dc = dc_next * c, dc_next * f
+    di, dg = dc_next * g, dc_next * i
+    # i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
+    da = np.concatenate(
+        [di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)], axis=-1
+    )  # (..., 4H)
+    # a = linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh)
+    dx, dweight_ih, *dbias_ih = linear_backward(da, input_cache)
+    dh, dweight_hh, *dbias_hh = linear_backward(da, state_cache)
+    return dx, dh, dc, dweight_ih, dweight_hh, *dbias_ih, *dbias_hh

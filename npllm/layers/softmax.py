@@ -1,0 +1,100 @@
+"""softmax, its logarithm, and the logarithm of its denominator.
+
+All three shift by the maximum of the row first: exp never overflows and no sum is zero. The shift
+cancels, so it does not enter the derivative. The maximum is that of the real part, which keeps
+the functions analytic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npllm.layers.arrays import Array
+
+
+def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
+    """Return the shift m, exp(x - m) and its sum; a row that is all -inf has m = 0."""
+    if x.ndim == 0 or x.shape[axis] == 0:
+        raise ValueError(f"x must have entries along axis {axis}, got shape {x.shape}")
+    shift = x.real.max(axis=axis, keepdims=True)
+    shift = np.where(np.isneginf(shift), np.zeros((), shift.dtype), shift)
+    e = np.exp(x - shift)
+    return shift, e, e.sum(axis=axis, keepdims=True)
+
+
+def softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
+    """Apply y_i = exp(x_i) / sum_j exp(x_j) along ``axis``.
+
+    A row that is -inf throughout (nothing to choose from) gives zeros; torch gives NaN.
+
+    Raises:
+        ValueError: the axis is empty.
+
+    >>> y, _ = softmax_forward(np.log(np.array([1.0, 2.0, 5.0])))
+    >>> y.round(12).tolist()
+    [0.125, 0.25, 0.625]
+    """
+    _, y, total = _shifted_exp(x, axis)
+    total[total == 0] = 1
+    y /= total
+    return y, (y, axis)
+
+
+def softmax_backward(dy: Array, cache: Any) -> Array:
+    """Return dx_i = y_i (dy_i - sum_j y_j dy_j).
+
+    From dy_j / dx_i = y_j (delta_ij - y_i).
+    """
+    y, axis = cache
+    return y * (dy - (y * dy).sum(axis=axis, keepdims=True))
+
+
+def log_softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
+    """Apply y_i = x_i - log sum_j exp(x_j) along ``axis``.
+
+    Raises:
+        ValueError: the axis is empty.
+
+    >>> y, _ = log_softmax_forward(np.zeros(8))
+    >>> bool(np.allclose(y, -np.log(8)))  # equal scores over V classes: -log V
+    True
+    """
+    shift, _, total = _shifted_exp(x, axis)
+    total[total == 0] = 1
+    y = x - shift
+    y -= np.log(total)
+    return y, (y, axis)
+
+
+def log_softmax_backward(dy: Array, cache: Any) -> Array:
+    """Return dx_i = dy_i - p_i sum_j dy_j, with p = exp(y) the softmax of x."""
+    y, axis = cache
+    return dy - np.exp(y) * dy.sum(axis=axis, keepdims=True)
+
+
+def logsumexp_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
+    """Apply y = log sum_j exp(x_j) along ``axis``, which disappears.
+
+    A row that is -inf throughout gives -inf, and its gradient is zero; torch's is NaN.
+
+    Raises:
+        ValueError: the axis is empty.
+
+    >>> y, _ = logsumexp_forward(np.log(np.array([1.0, 2.0, 5.0])))
+    >>> float(y.round(12)) == float(np.log(8.0).round(12))
+    True
+    """
+    shift, p, total = _shifted_exp(x, axis)
+    empty = total == 0
+    total[empty] = 1
+    p /= total
+    y = np.where(empty, -np.inf, np.log(total) + shift).astype(x.dtype)
+    return y.squeeze(axis), (p, axis)
+
+
+def logsumexp_backward(dy: Array, cache: Any) -> Array:
+    """Return dx_i = p_i dy, with p the softmax of x."""
+    p, axis = cache
+    return p * np.expand_dims(dy, axis)

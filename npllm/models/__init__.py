@@ -1,0 +1,6 @@
+"""Language models: one file a model, composed from layers, parameters in one flat vector."""
+
+from npllm.models.lstm import LossAndGradients, LSTMLanguageModel
+from npllm.models.parameters import Parameters
+
+__all__ = ["LSTMLanguageModel", "LossAndGradients", "Parameters"]

@@ -1,0 +1,220 @@
+"""The language model of section 5: Embedding, LSTM, Linear."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from npllm.layers import (
+    cross_entropy_backward,
+    cross_entropy_forward,
+    dropout_backward,
+    dropout_forward,
+    embedding_backward,
+    embedding_forward,
+    linear_backward,
+    linear_forward,
+    lstm_backward,
+    lstm_forward,
+)
+from npllm.layers.arrays import Array
+from npllm.layers.lstm import State
+from npllm.models.parameters import Parameters
+
+
+class LossAndGradients(NamedTuple):
+    """What training needs of a batch; all sums, so that shards of a batch simply add.
+
+    Attributes:
+        loss: the summed loss in nats.
+        gradients: the gradients of that sum.
+        tokens: how many targets it is over.
+        state: the final state, for the next stretch of the same sequences.
+    """
+
+    loss: float
+    gradients: Parameters
+    tokens: int
+    state: State
+
+
+class LSTMLanguageModel:
+    """Section 5's model: logits = fc(rnn(embedding(ids))).
+
+    ``parameters`` is its state dict: the names and shapes of the torch module in section 5
+    (``embedding.weight``, ``rnn.weight_ih_l0``, ..., ``fc.bias``), so weights move both ways.
+
+    Args:
+        vocab_size: V.
+        embed_size: E.
+        hidden_size: H.
+        num_layers: L, LSTM layers on top of one another.
+        dropout: probability of zeroing an element of the embedding's output and of each LSTM
+            layer's (Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization"
+            (2014)); in effect where a Generator is passed.
+        tie_weights: ``fc.weight`` is ``embedding.weight``, which needs E = H.
+        seed: of the initial weights, or a Generator to draw them from. They follow torch's
+            defaults: normal for the embedding, uniform within 1 / sqrt(H) for the rest; a tied
+            matrix is uniform.
+        dtype: float32, float64 or, for the complex step, complex128.
+
+    Raises:
+        ValueError: a size is not a positive integer, dropout is not in [0, 1), tied sizes
+            differ.
+
+    >>> model = LSTMLanguageModel(vocab_size=7, embed_size=4, hidden_size=5)
+    >>> logits, _ = model.forward(np.array([[1, 2, 3], [4, 5, 6]]))
+    >>> logits.shape
+    (2, 3, 7)
+    >>> model.parameters["fc.weight"] = model.parameters["fc.bias"] = 0
+    >>> result = model.loss_and_gradients(np.array([[1, 2]]), np.array([[2, 3]]))
+    >>> bool(np.isclose(result.loss, 2 * np.log(7)))  # 2 targets, equal scores
+    True
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        tie_weights: bool = False,
+        *,
+        seed: int | np.random.Generator = 0,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        sizes = {
+            "vocab_size": vocab_size,
+            "embed_size": embed_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+        }
+        for name, size in sizes.items():
+            if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"{name} must be a positive integer, got {size}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if tie_weights and embed_size != hidden_size:
+            raise ValueError(
+                f"tied weights need embed_size = hidden_size, got {embed_size} and {hidden_size}"
+            )
+        self.config = {**sizes, "dropout": dropout, "tie_weights": tie_weights}
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, embed_size)}
+        for layer in range(num_layers):
+            width = embed_size if layer == 0 else hidden_size
+            shapes[f"rnn.weight_ih_l{layer}"] = (4 * hidden_size, width)
+            shapes[f"rnn.weight_hh_l{layer}"] = (4 * hidden_size, hidden_size)
+            shapes[f"rnn.bias_ih_l{layer}"] = (4 * hidden_size,)
+            shapes[f"rnn.bias_hh_l{layer}"] = (4 * hidden_size,)
+        tied = {"fc.weight": "embedding.weight"} if tie_weights else {}
+        if not tie_weights:
+            shapes["fc.weight"] = (vocab_size, hidden_size)
+        shapes["fc.bias"] = (vocab_size,)
+        self.parameters = Parameters(shapes, dtype, tied)
+        self._initialize(np.random.default_rng(seed))
+
+    def _initialize(self, rng: np.random.Generator) -> None:
+        bound = 1 / math.sqrt(self.config["hidden_size"])
+        for name in self.parameters.shapes:
+            array = self.parameters[name]
+            if name == "embedding.weight" and not self.config["tie_weights"]:
+                array[...] = rng.standard_normal(array.shape)
+            else:
+                array[...] = rng.uniform(-bound, bound, array.shape)
+
+    def forward(
+        self,
+        ids: npt.ArrayLike,
+        state: State | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, Any]:
+        """Return the logits of the next token at every position, and the backward's cache.
+
+        Args:
+            ids: (B, T) integers in [0, V).
+            state: (h, c), each (L, B, H), to go on from; zeros where None.
+            rng: draws the dropout masks; None turns dropout off.
+
+        Returns:
+            logits (B, T, V), and the cache of :meth:`backward`, whose ``state`` is the final one.
+
+        Raises:
+            TypeError: the ids are not integers.
+            ValueError: an id is out of range, or ``ids`` is not (B, T).
+        """
+        p, rate = self.parameters, self.config["dropout"] if rng is not None else 0.0
+        ids = np.asarray(ids)
+        if ids.ndim != 2:
+            raise ValueError(f"ids must have shape (B, T), got {ids.shape}")
+        rnn = {name[4:]: array for name, array in p.items() if name.startswith("rnn.")}
+        e, embedding_cache = embedding_forward(ids.T, p["embedding.weight"])  # (T, B, E)
+        x, input_cache = dropout_forward(e, rate, rng)
+        (output, final), rnn_cache = lstm_forward(x, rnn, state, dropout=rate, rng=rng)
+        h, output_cache = dropout_forward(output, rate, rng)  # (T, B, H)
+        logits, fc_cache = linear_forward(h, p["fc.weight"], p["fc.bias"])  # (T, B, V)
+        caches = (embedding_cache, input_cache, rnn_cache, output_cache, fc_cache)
+        return logits.swapaxes(0, 1), _Cache(final, caches)
+
+    def backward(self, dlogits: Array, cache: Any) -> Parameters:
+        """Return the gradients of all parameters, by the parameters' names.
+
+        The gradient stops at the initial and final state: backpropagation through time is truncated
+        to the positions of this batch.
+
+        Args:
+            dlogits: (B, T, V).
+            cache: what :meth:`forward` returned.
+        """
+        gradients = self.parameters.zeros_like()
+        embedding_cache, input_cache, rnn_cache, output_cache, fc_cache = cache.caches
+        # logits = linear(h, fc.weight, fc.bias)
+        dh, dweight, dbias = linear_backward(dlogits.swapaxes(0, 1), fc_cache)
+        gradients["fc.weight"] += dweight
+        gradients["fc.bias"] += dbias
+        # h = dropout(output)
+        doutput = dropout_backward(dh, output_cache)
+        # output, final = lstm(x, rnn, state)
+        dx, drnn, *_ = lstm_backward((doutput, None), rnn_cache)
+        for name, gradient in drnn.items():
+            gradients[f"rnn.{name}"] += gradient
+        # x = dropout(e)
+        de = dropout_backward(dx, input_cache)
+        # e = embedding(ids, embedding.weight); a tied matrix adds to what fc gave it
+        gradients["embedding.weight"] += embedding_backward(de, embedding_cache)
+        return gradients
+
+    def loss_and_gradients(
+        self,
+        ids: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        state: State | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> LossAndGradients:
+        """Return the summed cross-entropy of the targets, its gradients, number and final state.
+
+        Args:
+            ids: (B, T) integers in [0, V).
+            targets: (B, T): the token that follows each; -100 where none counts.
+            state: as for :meth:`forward`.
+            rng: as for :meth:`forward`.
+        """
+        targets = np.asarray(targets)
+        logits, cache = self.forward(ids, state, rng)
+        loss, loss_cache = cross_entropy_forward(logits, targets, reduction="sum")
+        gradients = self.backward(cross_entropy_backward(1.0, loss_cache), cache)
+        tokens = int(np.count_nonzero(targets != -100))
+        return LossAndGradients(float(loss), gradients, tokens, cache.state)
+
+    def predict(self, ids: npt.ArrayLike, state: State | None = None) -> tuple[Array, State]:
+        """Return the logits (B, T, V) and the final state, without dropout."""
+        logits, cache = self.forward(ids, state)
+        return logits, cache.state
+
+
+class _Cache(NamedTuple):
+    state: State
+    caches: tuple[Any, ...]

@@ -1,0 +1,93 @@
+"""Named arrays that are views into one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from npllm.layers.arrays import Array
+
+
+class Parameters(Mapping[str, Array]):
+    """A mapping of fixed names to arrays, all of them views into ``vector``.
+
+    A step of an optimizer, a clip or a sum over shards is one pass over ``vector``; people see the
+    names. Assignment copies into the view, ``parameters["fc.bias"] = 0``: a name never comes to
+    mean another array, so the vector and the views cannot drift apart.
+
+    Args:
+        shapes: the shape behind each name, in the order of the vector.
+        dtype: of all arrays.
+        tied: names that are another name for an array in ``shapes``. A gradient that is added
+            under either name lands in the same place.
+
+    >>> p = Parameters({"weight": (2, 3), "bias": (3,)}, np.float64, {"head": "weight"})
+    >>> p["head"][0, 1] = 5.0
+    >>> p.vector.tolist()
+    [0.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtype: npt.DTypeLike,
+        tied: Mapping[str, str] | None = None,
+    ) -> None:
+        self.shapes = dict(shapes)
+        self.tied = dict(tied or {})
+        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        self.vector: Array = np.zeros(sum(sizes), dtype)
+        pieces = np.split(self.vector, np.cumsum(sizes)[:-1])
+        self._views = {
+            name: piece.reshape(shape)
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
+        self._views.update({alias: self._views[name] for alias, name in self.tied.items()})
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
+        view = self._views[name]
+        if value is not view:  # as it is after parameters[name] += ...
+            view[...] = value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def zeros_like(self, dtype: npt.DTypeLike | None = None) -> Parameters:
+        """Return parameters of the same names and shapes, all zero."""
+        return Parameters(self.shapes, dtype or self.vector.dtype, self.tied)
+
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Copy arrays in by name, cast to this dtype; tied names may be given once or twice.
+
+        Raises:
+            ValueError: a name is missing or unknown, a shape differs, tied names disagree. Nothing
+                is copied then.
+        """
+        missing = [name for name in self.shapes if name not in arrays]
+        for alias, name in self.tied.items():
+            if name in missing and alias in arrays:
+                missing.remove(name)
+        if missing:
+            raise ValueError(f"the weights lack {', '.join(sorted(missing))}")
+        if unknown := sorted(set(arrays) - set(self)):
+            raise ValueError(f"the weights hold {', '.join(unknown)}, which this model has not")
+        for name, array in arrays.items():
+            if array.shape != self[name].shape:
+                raise ValueError(
+                    f"{name} must have shape {self[name].shape}, the weights have {array.shape}"
+                )
+        for alias, name in self.tied.items():
+            if alias not in arrays:
+                continue
+            if not np.array_equal(arrays[alias], arrays.get(name, arrays[alias]), equal_nan=True):
+                raise ValueError(f"{alias} and {name} are tied, but the weights differ")
+        for name, array in arrays.items():
+            self[name] = array

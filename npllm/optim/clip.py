@@ -1,0 +1,39 @@
+"""Clipping by the global norm."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npllm.optim.optimizer import as_vector, check_range
+
+
+def clip_global_norm(gradients: Any, max_norm: float) -> float:
+    """Shorten the gradients, in place, to a Euclidean norm of ``max_norm`` where it is larger.
+
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013),
+    algorithm 1. The factor is max_norm / (norm + 1e-6), as in torch.
+
+    Args:
+        gradients: what a model's ``backward`` returned, or a vector.
+        max_norm: the largest norm, above 0.
+
+    Returns:
+        The norm before clipping.
+
+    Raises:
+        ValueError: ``max_norm`` is negative.
+
+    >>> g = np.array([3.0, 4.0])
+    >>> clip_global_norm(g, 1.0), g.round(5).tolist()
+    (5.0, [0.6, 0.8])
+    """
+    check_range("max_norm", max_norm, 0.0)
+    vector = as_vector(gradients, "gradients")
+    norm = math.sqrt(float(np.vdot(vector, vector).real))
+    factor = max_norm / (norm + 1e-6)
+    if factor < 1:
+        vector *= factor
+    return norm
