@@ -3,4 +3,6 @@
 from npllm.models.lstm import LossAndGradients, LSTMLanguageModel
 from npllm.models.parameters import Parameters
 
-__all__ = ["LSTMLanguageModel", "LossAndGradients", "Parameters"]
+MODELS = {"lstm": LSTMLanguageModel}
+
+__all__ = ["MODELS", "LSTMLanguageModel", "LossAndGradients", "Parameters"]

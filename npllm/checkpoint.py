@@ -1,0 +1,209 @@
+"""State on disk: safetensors and JSON, no pickle.
+
+A checkpoint is a directory of four files. ``model.safetensors`` holds the weights under the names
+of the framework's module, so it loads there as it is; ``model.json`` says what model and tokenizer
+they belong to; ``training.safetensors`` and ``training.json`` hold what training needs to go on. It
+is written under a temporary name, flushed and renamed: a crash leaves the last good one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from npllm.layers.arrays import Array
+from npllm.models import MODELS, LSTMLanguageModel
+from npllm.text.tokenizers import CharacterTokenizer, WordTokenizer, tokenizer_from_dict
+
+FORMAT = "npllm-checkpoint"
+VERSION = 1
+
+_PREFIX = "checkpoint-"
+
+
+def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a safetensors file, ready for any framework that reads the format."""
+    # the format's readers take "pt" to mean: plain tensors, no transposing on the way in
+    save_file(dict(arrays), path, metadata={"format": "pt"})
+
+
+def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Read a safetensors file.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is truncated, no safetensors file, or of a dtype that NumPy has not.
+    """
+    with open(path, "rb"):  # what keeps the file from being read is said as Python says it
+        pass
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)} is no complete safetensors file: {error}") from None
+
+
+def save_checkpoint(
+    directory: Path,
+    step: int,
+    *,
+    model: LSTMLanguageModel,
+    tokenizer: CharacterTokenizer | WordTokenizer,
+    arrays: Mapping[str, Array],
+    values: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of a step into a run's directory; remove those before it.
+
+    Args:
+        directory: the run's, must exist.
+        step: how many steps were taken.
+        model: whose weights and sizes are written.
+        tokenizer: is written beside them.
+        arrays: what training needs besides, as arrays.
+        values: what training needs besides, as JSON holds it.
+
+    Returns:
+        The checkpoint's directory.
+    """
+    final = directory / f"{_PREFIX}{step:08d}"
+    if final.exists():  # the run was stopped at the step where it had just been saved
+        return final
+    temporary = directory / f"{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    kind = next(name for name, model_class in MODELS.items() if isinstance(model, model_class))
+    header = {"format": FORMAT, "version": VERSION}
+    described = {
+        **header,
+        "model": kind,
+        "config": model.config,
+        "dtype": model.parameters.vector.dtype.name,
+        "tokenizer": tokenizer.to_dict(),
+    }
+    save_weights(temporary / "model.safetensors", model.parameters)
+    save_weights(temporary / "training.safetensors", arrays)
+    write_json(temporary / "model.json", described)
+    write_json(temporary / "training.json", {**header, "step": step, **values})
+    for path in temporary.iterdir():
+        _flush(path)
+    temporary.rename(final)
+    _flush(directory)
+    for older in checkpoints(directory)[:-1]:
+        shutil.rmtree(older)
+    return final
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """Return a run's finished checkpoints, the latest last."""
+    found = directory.glob(f"{_PREFIX}*")
+    return sorted(path for path in found if path.name[len(_PREFIX) :].isdigit())
+
+
+def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
+    """Return the latest checkpoint in a run's directory, or the directory if it is one.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(directory)
+    if (path / "model.json").is_file():
+        return path
+    if found := checkpoints(path):
+        return found[-1]
+    raise FileNotFoundError(
+        f"{path} holds no checkpoint of npllm: name a directory that npllm train wrote"
+    )
+
+
+def load_model(
+    directory: str | os.PathLike[str],
+) -> tuple[LSTMLanguageModel, CharacterTokenizer | WordTokenizer]:
+    """Return the model and the tokenizer of a run's latest checkpoint.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is truncated, foreign, of a later version, or its parts do not fit together.
+    """
+    path = latest_checkpoint(directory)
+    described = _read_header(path / "model.json")
+    try:
+        model = MODELS[described["model"]](
+            **described["config"], dtype=np.dtype(described["dtype"])
+        )
+        tokenizer = tokenizer_from_dict(described["tokenizer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / 'model.json'} does not describe a model: {error}") from None
+    if len(tokenizer.vocabulary) != model.config["vocab_size"]:
+        raise ValueError(
+            f"{path / 'model.json'} is inconsistent: the tokenizer has "
+            f"{len(tokenizer.vocabulary)} tokens, the model {model.config['vocab_size']}"
+        )
+    try:
+        model.parameters.load(load_weights(path / "model.safetensors"))
+    except ValueError as error:
+        raise ValueError(f"{path / 'model.safetensors'} does not fit: {error}") from None
+    return model, tokenizer
+
+
+def load_training(directory: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the arrays and values that :func:`save_checkpoint` was given, and the step.
+
+    Raises:
+        OSError: there is no checkpoint, or it cannot be read.
+        ValueError: it is truncated, foreign or of a later version.
+    """
+    path = latest_checkpoint(directory)
+    return load_weights(path / "training.safetensors"), _read_header(path / "training.json")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON that people can read."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is truncated or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is no complete JSON file") from None
+
+
+def check_header(path: Path, value: Any, expected: str, version: int) -> None:
+    """Raise ValueError unless npllm wrote a JSON file, in a version that this one reads."""
+    if not isinstance(value, dict) or value.get("format") != expected:
+        raise ValueError(f"{path} was not written by npllm")
+    if value.get("version") != version:
+        raise ValueError(
+            f"{path} has version {value.get('version')}, this npllm reads version {version}: "
+            "use the npllm that wrote it, or a later one"
+        )
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    check_header(path, value, FORMAT, VERSION)
+    return value
+
+
+def _flush(path: Path) -> None:
+    """Have the system put a file or directory on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a directory
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,51 @@
+"""The command line: words in, words out. Each command is a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from npllm.cli import evaluate, generate, gradcheck, plot, train
+from npllm.cli.parser import Parser, formatter
+
+__all__ = ["main"]
+
+_EPILOG = """\
+A first tour:
+  npllm train                     learn the Python language reference, about a minute
+  npllm generate runs/lstm-1      read what the model writes
+  npllm gradcheck                 prove every gradient behind it
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status: 0, 1 a failed check, 2 bad input, 130 interrupted."""
+    parser = Parser(
+        prog="npllm",
+        description="Language models in NumPy: every backward pass by hand, and proven.",
+        epilog=_EPILOG,
+        formatter_class=formatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (train, generate, evaluate, gradcheck, plot):
+        command.add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except BrokenPipeError:
+        # whoever read the output has left; keep Python from complaining when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except (OSError, ValueError) as error:
+        print(f"npllm: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

@@ -1,0 +1,47 @@
+"""``npllm evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+
+from npllm.checkpoint import load_model
+from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.parallel import available_cores, workers
+from npllm.text import load_text, split_text
+from npllm.training import evaluate
+from npllm.training.run import load_options
+
+_DESCRIPTION = """\
+Score a text with a trained model.
+
+Every token but the first is scored by the probability that the model gives it after those before:
+the mean of -log p is the loss in nats, its exponential the perplexity, and in bits, spread over the
+characters, it compares between tokenizers. Without --data it is the run's own held-out text.
+
+  npllm evaluate runs/lstm-1
+  npllm evaluate runs/lstm-1 --data other.txt
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(commands, "evaluate", "score a text with a model", _DESCRIPTION, _run)
+    parser.add_argument("directory", metavar="DIR", help="a run of npllm train, or a checkpoint")
+    parser.add_argument("--data", metavar="FILE", help="UTF-8 text (default: the run's held-out)")
+    add_seed(parser, "for symmetry with the other commands: scoring draws nothing at random")
+
+
+def _run(options: argparse.Namespace) -> int:
+    model, tokenizer = load_model(options.directory)
+    if options.data is None:
+        recorded, _ = load_options(options.directory)
+        _, text = split_text(load_text(recorded.data), recorded.held_out)
+    else:
+        text = load_text(options.data)
+    with workers(min(available_cores(), 4)) as pool:
+        result = evaluate(model, tokenizer, tokenizer.encode(text), pool)
+    print(f"tokens scored       {result.tokens}")
+    print(f"loss                {result.loss:.6f} nats a token")
+    print(f"perplexity          {result.perplexity:.6f}")
+    print(f"bits per character  {result.bits_per_character:.6f}")
+    return 0

@@ -1,0 +1,183 @@
+"""``npllm train``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from npllm.cli.generate import write
+from npllm.cli.parser import Commands, add_command, positive, seed
+from npllm.models import MODELS
+from npllm.training import Options, Run
+from npllm.training.run import load_options
+
+_DESCRIPTION = """\
+Train a language model on a text, and read what it writes.
+
+The five steps of section 3, over and over: tokens (step 1) go forward through the model (2), the
+cross-entropy of the tokens that follow is the loss (3), its gradients come back through the
+hand-written backward passes (4), and the optimizer moves the parameters (5).
+
+A run lives in a directory: metrics.jsonl, a JSON object a line, and the latest checkpoint. Ctrl-C
+saves one; npllm train --resume DIR goes on, to the same bits as if it had never been stopped.
+
+  npllm train                                   section 5's model on the Python reference
+  npllm train --data book.txt --layers 2 --dropout 0.2 --steps 5000
+  npllm train --data book.txt --tokenizer word --tie-weights --out runs/words
+"""
+
+_GROUPS = {
+    "text": "step 1, the text",
+    "model": "steps 2 to 4, the model",
+    "optimizer": "step 5, the update",
+    "run": "the run",
+}
+
+
+def add(commands: Commands) -> None:
+    """Add the command: an option for each field of :class:`npllm.training.Options`."""
+    parser = add_command(commands, "train", "learn from a text", _DESCRIPTION, _run)
+    parser.add_argument("--out", metavar="DIR", help="new directory (default: runs/MODEL-NUMBER)")
+    parser.add_argument(
+        "--resume", metavar="DIR", help="go on with a run; --steps may set a new total"
+    )
+    parser.add_argument(
+        "--sample", type=seed, default=400, metavar="N", help="tokens to write at the end, 0: none"
+    )
+    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
+    hints = typing.get_type_hints(Options)
+    for option in fields(Options):
+        assert option.default is not MISSING
+        kind, text = hints[option.name], option.metadata["help"]
+        if option.default is not None:
+            text += f" (default: {'no' if option.default is False else option.default})"
+        arguments: dict[str, Any] = {"help": text, "default": None}
+        if kind is bool:
+            arguments["action"] = argparse.BooleanOptionalAction
+        elif option.metadata["choices"]:
+            arguments["choices"] = option.metadata["choices"]
+        elif kind is str or kind == str | None:
+            arguments["metavar"] = "FILE"
+        elif kind is float:
+            arguments |= {"type": float, "metavar": "X"}
+        else:
+            integer = seed if option.name == "seed" else positive
+            arguments |= {"type": integer, "metavar": "N"}
+        groups[option.metadata["group"]].add_argument(
+            "--" + option.name.replace("_", "-"), **arguments
+        )
+
+
+def _run(options: argparse.Namespace) -> int:
+    run = _resume(options) if options.resume else _create(options)
+    _introduce(run)
+    with _interruptible() as interrupted:
+        for step in _progress(run):
+            if interrupted and step < run.options.steps:
+                run.save()
+                print(f"stopped at step {step}; go on with: npllm train --resume {run.directory}")
+                return 130
+    if options.sample:
+        print("\nA sample of what it writes:\n")
+        prompt = run.tokenizer.vocabulary[0]
+        rng = np.random.default_rng(run.options.seed)
+        write(run.model, run.tokenizer, prompt, options.sample, rng, temperature=0.8)
+    print(f"\nMore of it: npllm generate {run.directory} --prompt 'The ' --tokens 500")
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a run that were named on the command line."""
+    names = [option.name for option in fields(Options)]
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _create(options: argparse.Namespace) -> Run:
+    chosen = Options(**_given(options))
+    return Run.create(options.out or _free_directory(chosen.model), chosen)
+
+
+def _resume(options: argparse.Namespace) -> Run:
+    if options.out:
+        raise ValueError("--resume goes on in its own directory: leave out --out")
+    recorded, _ = load_options(options.resume)
+    for name, value in _given(options).items():
+        if name != "steps" and value != getattr(recorded, name):
+            raise ValueError(
+                f"{options.resume} holds a run with {name} {getattr(recorded, name)}, not {value}: "
+                f"leave out --{name.replace('_', '-')}, or start another run"
+            )
+    run = Run.resume(options.resume, options.steps)
+    if run.step >= run.options.steps:
+        raise ValueError(f"{options.resume} has taken all its {run.step} steps: --steps adds some")
+    return run
+
+
+def _free_directory(model: str) -> Path:
+    number = 1
+    while (directory := Path("runs") / f"{model}-{number}").exists():
+        number += 1
+    return directory
+
+
+def _introduce(run: Run) -> None:
+    options, size = run.options, run.model.parameters.vector.size
+    text = options.data or "the Python language reference"
+    print(f"text   {text}: {run.train_tokens:,} tokens to learn from,", end=" ")
+    print(
+        f"{len(run.validation):,} characters held out, vocabulary {len(run.tokenizer.vocabulary)}"
+    )
+    print(f"model  {MODELS[options.model].__name__}, {size:,} parameters, {options.dtype}")
+    print(
+        f"steps  {run.step} to {options.steps} of {options.batch_size} x {options.length} tokens,"
+    )
+    print(f"       {options.optimizer}, {options.threads} threads")
+    print(f"run    {run.directory}", flush=True)
+
+
+def _progress(run: Run) -> Iterator[int]:
+    """Train with a progress bar; print a line at each validation; yield after each step."""
+    total = run.options.steps
+    with tqdm(total=total, initial=run.step, unit="step", dynamic_ncols=True) as bar:
+        for step in run.train():
+            bar.update(1)
+            if record := step.record:
+                speed = f"{record['tokens_per_second']:,.0f}"
+                bar.set_postfix({"loss": f"{record['train_loss']:.3f}", "tokens/s": speed})
+                if record["val_loss"] is not None:
+                    line = (
+                        f"step {record['step']:>{len(str(total))}}"
+                        f"  train loss {record['train_loss']:.4f}"
+                        f"  validation loss {record['val_loss']:.4f}"
+                        f"  perplexity {record['val_perplexity']:.3f}"
+                        f"  bits per character {record['val_bits_per_character']:.4f}"
+                    )
+                    tqdm.write(line, file=sys.stdout)
+            yield step.step
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Turn the first Ctrl-C into an entry of the list; the second one interrupts at once."""
+    received: list[int] = []
+
+    def receive(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, receive)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,193 @@
+"""Tokenizers: text to ids and back, without loss.
+
+``decode(encode(text)) == text`` for every text over the vocabulary's characters. There are no
+special tokens, so nothing is ever stripped from a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+
+FORMAT = "npllm-tokenizer"
+VERSION = 1
+
+
+class Tokenizer(Protocol):
+    """What training and generation need of a tokenizer."""
+
+    kind: ClassVar[str]
+    vocabulary: tuple[str, ...]
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of a text."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids."""
+
+
+class _Vocabulary:
+    """Tokens numbered from 0."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        if not vocabulary or len(set(vocabulary)) != len(vocabulary) or "" in vocabulary:
+            raise ValueError("a vocabulary must hold distinct, non-empty tokens, and at least one")
+        self.vocabulary = tuple(vocabulary)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids: their tokens, one after the other.
+
+        Raises:
+            ValueError: an id is not in [0, V).
+        """
+        tokens = []
+        for i in ids:
+            if not 0 <= i < len(self.vocabulary):
+                raise ValueError(f"ids must lie in [0, {len(self.vocabulary)}), got {i}")
+            tokens.append(self.vocabulary[i])
+        return "".join(tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what :func:`tokenizer_from_dict` makes the same tokenizer of, as JSON can hold."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": self.kind,
+            "vocabulary": list(self.vocabulary),
+        }
+
+
+class CharacterTokenizer(_Vocabulary):
+    """Every character a token.
+
+    >>> tokenizer = CharacterTokenizer.train("banana")
+    >>> tokenizer.vocabulary, tokenizer.encode("nab").tolist()
+    (('a', 'b', 'n'), [2, 0, 1])
+    >>> tokenizer.decode([1, 0, 2])
+    'ban'
+    """
+
+    kind = "character"
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        super().__init__(vocabulary)
+        if any(len(token) != 1 for token in vocabulary):
+            raise ValueError("a character vocabulary must hold single characters")
+        codes = _codes("".join(vocabulary))
+        self._order = np.argsort(codes)
+        self._sorted_codes = codes[self._order]
+
+    @classmethod
+    def train(cls, text: str) -> CharacterTokenizer:
+        """Return the tokenizer of all characters in a text, in code order."""
+        return cls(sorted(set(text)))
+
+    def encode(self, text: str) -> Ids:
+        """Return the id of each character.
+
+        Raises:
+            ValueError: a character is not in the vocabulary; the message names it.
+        """
+        codes = _codes(text)
+        nearest = np.searchsorted(self._sorted_codes, codes)
+        nearest[nearest == len(self._sorted_codes)] = 0
+        if (unknown := self._sorted_codes[nearest] != codes).any():
+            raise _unknown_characters(text, unknown)
+        return self._order[nearest]
+
+
+class WordTokenizer(_Vocabulary):
+    """Frequent words a token each; a rare word is spelled in characters.
+
+    A word carries the space before it. Since every character of the corpus is a token too, there
+    is no unknown word, and bits per character compare with those of any other tokenizer.
+
+    >>> tokenizer = WordTokenizer.train("to be or not to be", size=10)
+    >>> [tokenizer.vocabulary[i] for i in tokenizer.encode("to be not")]
+    ['t', 'o', ' be', ' ', 'n', 'o', 't']
+    """
+
+    kind = "word"
+    PIECES = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s")
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        super().__init__(vocabulary)
+        self._ids = {token: i for i, token in enumerate(self.vocabulary)}
+
+    @classmethod
+    def train(cls, text: str, size: int = 10_000, alphabet: str | None = None) -> WordTokenizer:
+        """Return the tokenizer of the characters and the most frequent words of a text.
+
+        Args:
+            text: words are taken from it where they occur twice or more.
+            size: the vocabulary's, at most.
+            alphabet: characters that must be there, those of ``text`` where None.
+
+        Raises:
+            ValueError: the characters alone exceed ``size``.
+        """
+        characters = sorted(set(text if alphabet is None else alphabet) | set(text))
+        if len(characters) > size:
+            raise ValueError(
+                f"a vocabulary of {size} cannot hold the text's {len(characters)} characters"
+            )
+        counts = Counter(piece for piece in cls.PIECES.findall(text) if len(piece) > 1)
+        frequent = sorted((-n, word) for word, n in counts.items() if n > 1)
+        return cls([*characters, *(word for _, word in frequent[: size - len(characters)])])
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of the words, or of the characters of words that are no token.
+
+        Raises:
+            ValueError: a character is not in the vocabulary; the message names it.
+        """
+        ids: list[int] = []
+        for piece in self.PIECES.findall(text):
+            tokens = (piece,) if piece in self._ids else piece
+            try:
+                ids.extend(self._ids[token] for token in tokens)
+            except KeyError:
+                raise _unknown_characters(text, [c not in self._ids for c in text]) from None
+        return np.array(ids, np.int64)
+
+
+def tokenizer_from_dict(saved: Any) -> CharacterTokenizer | WordTokenizer:
+    """Return the tokenizer that ``to_dict`` described.
+
+    Raises:
+        ValueError: it is no tokenizer of npllm, or of a later version.
+    """
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        raise ValueError("this is no npllm tokenizer")
+    if saved.get("version") != VERSION:
+        raise ValueError(
+            f"the tokenizer has version {saved.get('version')}, this npllm reads {VERSION}: "
+            "use the npllm that wrote it, or a later one"
+        )
+    kinds = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer)}
+    kind, vocabulary = saved.get("kind"), saved.get("vocabulary")
+    if kind not in kinds or not isinstance(vocabulary, list):
+        raise ValueError(f"the tokenizer must be one of {', '.join(kinds)}, got {kind!r}")
+    if not all(isinstance(token, str) for token in vocabulary):
+        raise ValueError("the tokenizer's vocabulary must hold strings")
+    return kinds[kind](vocabulary)
+
+
+def _codes(text: str) -> npt.NDArray[np.uint32]:
+    """Return the code point of each character."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
+
+
+def _unknown_characters(text: str, unknown: Iterable[bool]) -> ValueError:
+    lacking = dict.fromkeys(c for c, is_unknown in zip(text, unknown, strict=True) if is_unknown)
+    shown = ", ".join(map(repr, list(lacking)[:5])) + (", ..." if len(lacking) > 5 else "")
+    return ValueError(f"the vocabulary lacks {shown}: use characters of the text it was trained on")

@@ -1,0 +1,95 @@
+"""How well a model predicts a text: every token of it but the first, scored once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from npllm.generation import Predictor
+from npllm.layers import cross_entropy_forward
+from npllm.parallel import Workers
+from npllm.text.tokenizers import Ids, Tokenizer
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The measures of a text.
+
+    Attributes:
+        nats: the summed loss.
+        tokens: how many tokens were scored.
+        characters: how many characters these tokens are.
+
+    >>> evaluation = Evaluation(nats=math.log(8) * 10, tokens=10, characters=30)
+    >>> round(evaluation.perplexity, 9), round(evaluation.bits_per_character, 9)
+    (8.0, 1.0)
+    """
+
+    nats: float
+    tokens: int
+    characters: int
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of a token, in nats."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): among how many equally likely tokens the model is undecided."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def bits_per_character(self) -> float:
+        """The loss in bits, spread over the characters: comparable between tokenizers."""
+        return self.nats / math.log(2) / self.characters
+
+
+def evaluate(
+    model: Predictor,
+    tokenizer: Tokenizer,
+    ids: Ids,
+    pool: Workers,
+    *,
+    streams: int = 32,
+    length: int = 128,
+) -> Evaluation:
+    """Score a text's tokens from the second to the last.
+
+    The text is cut in streams that are read side by side, each from a zero state; the short last
+    one is filled up with tokens that do not count.
+
+    Args:
+        model: predicts.
+        tokenizer: tells the tokens' characters.
+        ids: the text, at least two tokens.
+        pool: each worker scores its share of the streams.
+        streams: how many, fewer for a short text.
+        length: how many tokens are scored at a time.
+
+    Raises:
+        ValueError: the text has fewer than two tokens.
+    """
+    if len(ids) < 2:
+        raise ValueError(f"a text must have at least 2 tokens to be scored, got {len(ids)}")
+    tokens = len(ids) - 1
+    streams = max(1, min(streams, tokens // length))
+    width = -(-tokens // streams)
+    inputs = np.zeros((streams, width), np.int64)
+    targets = np.full((streams, width), -100)
+    inputs.flat[:tokens], targets.flat[:tokens] = ids[:-1], ids[1:]
+
+    def score(rows: Ids) -> float:
+        state, nats = None, 0.0
+        for start in range(0, width, length):
+            window = slice(start, start + length)
+            logits, state = model.predict(inputs[rows, window], state)
+            loss, _ = cross_entropy_forward(logits, targets[rows, window], reduction="sum")
+            nats += float(loss)
+        return nats
+
+    shares = np.array_split(np.arange(streams), min(pool.count, streams))
+    characters = sum(len(tokenizer.vocabulary[i]) for i in ids[1:])
+    return Evaluation(sum(pool.map(score, shares)), tokens, characters)

@@ -1,0 +1,159 @@
+"""What a training run is determined by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from npllm.models import MODELS, LSTMLanguageModel
+from npllm.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    Optimizer,
+    RMSprop,
+    Schedule,
+    constant,
+    step_decay,
+    warmup_cosine,
+)
+from npllm.text import Batches, ContiguousBatches, ShuffledWindows
+from npllm.text.tokenizers import CharacterTokenizer, Ids, WordTokenizer
+
+
+def _option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"group": group, "help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a run, each with its default, what it means and what it may be.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    data: str | None = _option(
+        None,
+        "text",
+        "UTF-8 text to learn from (default: the Python language reference, if none is named)",
+    )
+    model: str = _option("lstm", "model", "architecture: lstm is section 5's", tuple(MODELS))
+    tokenizer: str = _option(
+        "character",
+        "text",
+        "what a token is: a character, or a frequent word with rare ones spelled out",
+        ("character", "word"),
+    )
+    vocab_size: int = _option(10_000, "text", "tokens at most, for words")
+    embed_size: int = _option(256, "model", "width E of the embedding")
+    hidden_size: int = _option(256, "model", "width H of the LSTM")
+    layers: int = _option(1, "model", "LSTM layers on top of one another")
+    dropout: float = _option(0.0, "model", "share of activations zeroed while training")
+    tie_weights: bool = _option(
+        False, "model", "use one matrix for embedding and output (needs E = H)"
+    )
+    optimizer: str = _option(
+        "adam", "optimizer", "update rule", ("adam", "adamw", "sgd", "rmsprop")
+    )
+    lr: float = _option(4e-3, "optimizer", "learning rate, the highest of the schedule")
+    momentum: float = _option(0.0, "optimizer", "of sgd and rmsprop")
+    nesterov: bool = _option(False, "optimizer", "look ahead, with sgd and a momentum")
+    weight_decay: float = _option(0.0, "optimizer", "pull of the weights towards zero")
+    schedule: str = _option(
+        "cosine",
+        "optimizer",
+        "of the learning rate: constant; step, times --decay every --decay-every steps; "
+        "or cosine, a linear rise and a fall to a hundredth",
+        ("constant", "step", "cosine"),
+    )
+    warmup: float = _option(0.02, "optimizer", "share of the steps in which cosine rises")
+    decay: float = _option(0.1, "optimizer", "factor of the step schedule")
+    decay_every: int = _option(200, "optimizer", "steps between two factors")
+    clip: float = _option(
+        1.0, "optimizer", "longest gradient (Euclidean norm over all parameters); 0: any"
+    )
+    batch_size: int = _option(32, "text", "B, sequences side by side")
+    length: int = _option(64, "text", "T, tokens that a gradient reaches back")
+    windows: str = _option(
+        "contiguous",
+        "text",
+        "batches: contiguous reads on with the state carried, shuffled draws windows",
+        ("contiguous", "shuffled"),
+    )
+    held_out: float = _option(0.1, "text", "share of the text, its end, kept for validation")
+    steps: int = _option(800, "run", "updates of the parameters")
+    seed: int = _option(0, "run", "seed of every random draw: the same seed gives the same bits")
+    dtype: str = _option("float32", "run", "of all arithmetic", ("float32", "float64"))
+    threads: int | None = _option(
+        None,
+        "run",
+        "shards of a batch, each on its thread (default: the machine's cores, at most 4)",
+    )
+    log_every: int = _option(10, "run", "steps between two lines of metrics")
+    eval_every: int = _option(100, "run", "steps between two validations")
+    checkpoint_every: int = _option(100, "run", "steps between two checkpoints")
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value, choices = getattr(self, option.name), option.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"{option.name} must be one of {', '.join(choices)}, got {value}")
+        positive = (
+            "vocab_size embed_size hidden_size layers batch_size length steps threads log_every "
+            "eval_every checkpoint_every decay_every"
+        )
+        for name in positive.split():
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("clip", "lr", "momentum", "weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("warmup", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+
+    def make_tokenizer(self, train: str, text: str) -> CharacterTokenizer | WordTokenizer:
+        """Return the tokenizer: words of the training part, characters of the whole text."""
+        if self.tokenizer == "word":
+            return WordTokenizer.train(train, self.vocab_size, alphabet=text)
+        return CharacterTokenizer.train(text)
+
+    def make_model(self, vocab_size: int, rng: np.random.Generator) -> LSTMLanguageModel:
+        """Return the model with fresh weights."""
+        return MODELS[self.model](
+            vocab_size,
+            self.embed_size,
+            self.hidden_size,
+            self.layers,
+            self.dropout,
+            self.tie_weights,
+            seed=rng,
+            dtype=np.dtype(self.dtype),
+        )
+
+    def make_batches(self, ids: Ids) -> Batches:
+        """Return the batches of a text."""
+        if self.windows == "shuffled":
+            return ShuffledWindows(ids, self.batch_size, self.length, self.seed)
+        return ContiguousBatches(ids, self.batch_size, self.length)
+
+    def make_optimizer(self, model: LSTMLanguageModel) -> Optimizer:
+        """Return the update rule of a model's parameters."""
+        p, decay = model.parameters, self.weight_decay
+        if self.optimizer == "sgd":
+            return SGD(p, self.lr, self.momentum, weight_decay=decay, nesterov=self.nesterov)
+        if self.optimizer == "rmsprop":
+            return RMSprop(p, self.lr, weight_decay=decay, momentum=self.momentum)
+        return {"adam": Adam, "adamw": AdamW}[self.optimizer](p, self.lr, weight_decay=decay)
+
+    def make_schedule(self) -> Schedule:
+        """Return the learning rate of each step."""
+        if self.schedule == "constant":
+            return constant(self.lr)
+        if self.schedule == "step":
+            return step_decay(self.lr, self.decay_every, self.decay)
+        return warmup_cosine(self.lr, int(self.warmup * self.steps), self.steps, self.lr / 100)

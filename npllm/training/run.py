@@ -1,0 +1,337 @@
+"""A training run: a directory that holds its options, metrics and latest checkpoint.
+
+After every step the run can be saved, and a run that goes on from a checkpoint ends with the bits
+of a run that was never stopped: the step determines the batch, and the checkpoint holds the rest
+(weights, optimizer, carried states, generator, sums of the running averages).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npllm import checkpoint
+from npllm.models import LSTMLanguageModel
+from npllm.optim import clip_global_norm
+from npllm.parallel import Workers, available_cores, sharded_loss_and_gradients, workers
+from npllm.text import load_text, split_text
+from npllm.text.tokenizers import CharacterTokenizer, WordTokenizer
+from npllm.training.evaluation import evaluate
+from npllm.training.options import Options
+
+FORMAT = "npllm-run"
+VERSION = 1
+
+
+class DivergedError(ValueError):
+    """The loss or the parameters turned NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of training gave.
+
+    Attributes:
+        step: how many were taken.
+        loss: the batch's mean, in nats a token.
+        tokens: of the batch.
+        record: the line of metrics that was due after this step, or None.
+    """
+
+    step: int
+    loss: float
+    tokens: int
+    record: dict[str, Any] | None
+
+
+class Run:
+    """Training of one model on one text.
+
+    Make one with :meth:`create` or :meth:`resume`; iterate over :meth:`train`.
+
+    Attributes:
+        directory: where it lives.
+        options: what determines it.
+        model: being trained.
+        tokenizer: its vocabulary.
+        step: how many steps were taken.
+        validation: the held-out text.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        options: Options,
+        text: str,
+        model: LSTMLanguageModel,
+        tokenizer: CharacterTokenizer | WordTokenizer,
+        rng: np.random.Generator,
+    ) -> None:
+        train, self.validation = split_text(text, options.held_out)
+        ids = tokenizer.encode(train)
+        windows = (len(ids) - 1) // options.length
+        if windows < 1:
+            raise ValueError(
+                f"the training part of the text has {len(ids)} tokens, one window needs "
+                f"{options.length + 1}: use a longer text or a smaller --length"
+            )
+        self.directory, self.model, self.tokenizer = directory, model, tokenizer
+        self.options = replace(options, batch_size=min(options.batch_size, windows))
+        self.train_tokens = len(ids)
+        self.step = 0
+        self._rng = rng
+        self._batches = self.options.make_batches(ids)
+        self._validation_ids = tokenizer.encode(self.validation)
+        if len(self._validation_ids) < 2:
+            raise ValueError(
+                f"the held-out part of the text has {len(self._validation_ids)} tokens, and 2 are "
+                "needed: use a longer text or a larger --held-out"
+            )
+        self._optimizer = options.make_optimizer(model)
+        self._schedule = options.make_schedule()
+        self._state: tuple[Any, Any] | None = None
+        self._loss_sum, self._loss_tokens = 0.0, 0
+
+    @classmethod
+    def create(cls, directory: str | os.PathLike[str], options: Options) -> Run:
+        """Start a run in a new directory, with a checkpoint of step 0 in it.
+
+        Raises:
+            OSError: the text cannot be read, or the directory exists or cannot be written.
+            ValueError: the text is empty, too short or not UTF-8.
+        """
+        directory = Path(directory)
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            holds = "a run: go on with --resume" if (directory / "run.json").exists() else "files"
+            raise FileExistsError(f"{directory} already holds {holds}, or choose another --out")
+        text = load_text(options.data)
+        if options.threads is None:
+            options = replace(options, threads=min(available_cores(), 4))
+        train, _ = split_text(text, options.held_out)
+        tokenizer = options.make_tokenizer(train, text)
+        rng = np.random.default_rng(options.seed)
+        model = options.make_model(len(tokenizer.vocabulary), rng)
+        run = cls(directory, options, text, model, tokenizer, rng)
+        described = {
+            "format": FORMAT,
+            "version": VERSION,
+            "text_sha256": _digest(text),
+            "options": asdict(run.options),
+        }
+        # the directory appears with its first checkpoint in it, or not at all
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        run.directory = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
+        try:
+            run.directory.mkdir()
+            checkpoint.write_json(run.directory / "run.json", described)
+            run.metrics_path.touch()
+            run.save()
+            if directory.exists():
+                directory.rmdir()
+            run.directory.rename(directory)
+        except BaseException:
+            shutil.rmtree(run.directory, ignore_errors=True)
+            raise
+        run.directory = directory
+        return run
+
+    @classmethod
+    def resume(cls, directory: str | os.PathLike[str], steps: int | None = None) -> Run:
+        """Go on with a run from its latest checkpoint.
+
+        Args:
+            directory: the run's.
+            steps: a new total, in place of the one it was started with.
+
+        Raises:
+            OSError: there is no run, or it or its text cannot be read.
+            ValueError: a file is truncated, foreign or of a later version; the text has changed.
+        """
+        directory = Path(directory)
+        options, digest = load_options(directory)
+        if steps is not None:
+            options = replace(options, steps=steps)
+        text = load_text(options.data)
+        if _digest(text) != digest:
+            raise ValueError(
+                f"the text of the run has changed since ({options.data or 'the default corpus'}): "
+                "restore it, or start another run"
+            )
+        model, tokenizer = checkpoint.load_model(directory)
+        arrays, values = checkpoint.load_training(directory)
+        run = cls(directory, options, text, model, tokenizer, np.random.default_rng())
+        try:
+            run._restore(arrays, values)
+        except (KeyError, TypeError, ValueError) as error:
+            latest = checkpoint.latest_checkpoint(directory)
+            raise ValueError(f"{latest} does not fit the run: {error}") from None
+        run._trim_metrics()
+        return run
+
+    @property
+    def metrics_path(self) -> Path:
+        """The file of metrics, a JSON object a line."""
+        return self.directory / "metrics.jsonl"
+
+    def train(self) -> Iterator[Step]:
+        """Take the remaining steps; yield after each, when the run can be saved or left.
+
+        Raises:
+            DivergedError: the loss or the parameters turned NaN or infinite; the step is not taken,
+                and the last checkpoint stays.
+        """
+        every = self.options
+        with workers(self.options.threads or 1) as pool:
+            since, tokens = time.perf_counter(), 0
+            while self.step < self.options.steps:
+                loss, norm, count = self._take_step(pool)
+                tokens += count
+                last = self.step == self.options.steps
+                record = None
+                due = last or self.step % every.eval_every == 0
+                if due or self.step % every.log_every == 0:
+                    seconds = time.perf_counter() - since
+                    record = self._record(norm, tokens / seconds, pool if due else None)
+                    since, tokens = time.perf_counter(), 0
+                if last or self.step % every.checkpoint_every == 0:
+                    self.save()
+                yield Step(self.step, loss, count, record)
+
+    def save(self) -> Path:
+        """Write a checkpoint of the run as it stands; return its directory."""
+        if not np.isfinite(self.model.parameters.vector).all():
+            raise DivergedError(self._diverged("a parameter is not finite", self.step))
+        arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
+        if self._state is not None:
+            arrays |= {"state.h": self._state[0], "state.c": self._state[1]}
+        return checkpoint.save_checkpoint(
+            self.directory,
+            self.step,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            arrays=arrays,
+            values={
+                "position": self.step,
+                "optimizer_steps": self._optimizer.steps,
+                "generator": self._rng.bit_generator.state,
+                "loss_sum": self._loss_sum,
+                "loss_tokens": self._loss_tokens,
+            },
+        )
+
+    def _restore(self, arrays: dict[str, Any], values: dict[str, Any]) -> None:
+        self.step = int(values["step"])
+        self._rng.bit_generator.state = values["generator"]
+        self._loss_sum, self._loss_tokens = values["loss_sum"], values["loss_tokens"]
+        rule = "optimizer."
+        carried = {n[len(rule) :]: array for n, array in arrays.items() if n.startswith(rule)}
+        self._optimizer.load(values["optimizer_steps"], carried)
+        if "state.h" in arrays:
+            self._state = (arrays["state.h"], arrays["state.c"])
+
+    def _take_step(self, pool: Workers) -> tuple[float, float, int]:
+        """Return the mean loss, the gradient's norm and how many tokens they are over."""
+        batch = self._batches[self.step]
+        state = self._state if batch.continues else None
+        rng = self._rng if self.options.dropout else None
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that diverges is told below
+            result = sharded_loss_and_gradients(
+                pool, self.model, batch.ids, batch.targets, state, rng
+            )
+            loss = result.loss / result.tokens
+            result.gradients.vector /= result.tokens
+            norm = clip_global_norm(result.gradients, self.options.clip or math.inf)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise DivergedError(self._diverged(f"the loss is {loss}", self.step + 1))
+        self._optimizer.lr = self._schedule(self.step)
+        self._optimizer.step(result.gradients)
+        self.step += 1
+        self._state = result.state
+        self._loss_sum += result.loss
+        self._loss_tokens += result.tokens
+        return loss, norm, result.tokens
+
+    def _record(self, norm: float, speed: float, pool: Workers | None) -> dict[str, Any]:
+        """Append a line of metrics, with validation where a pool is given."""
+        record: dict[str, Any] = {
+            "step": self.step,
+            "train_loss": self._loss_sum / self._loss_tokens,
+            "val_loss": None,
+            "val_perplexity": None,
+            "val_bits_per_character": None,
+            "learning_rate": self._optimizer.lr,
+            "gradient_norm": norm,
+            "tokens_per_second": round(speed, 1),
+        }
+        self._loss_sum, self._loss_tokens = 0.0, 0
+        if pool is not None:
+            result = evaluate(self.model, self.tokenizer, self._validation_ids, pool)
+            record["val_loss"] = result.loss
+            record["val_perplexity"] = result.perplexity
+            record["val_bits_per_character"] = result.bits_per_character
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        return record
+
+    def _trim_metrics(self) -> None:
+        """Drop the lines that were written after the checkpoint: their steps are taken again."""
+        kept = [line for line in read_metrics(self.directory) if line["step"] <= self.step]
+        temporary = self.metrics_path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self.metrics_path)
+
+    def _diverged(self, what: str, step: int) -> str:
+        found = checkpoint.checkpoints(self.directory)
+        kept = f"; the checkpoint {found[-1]} is good" if found else ""
+        return f"training diverged at step {step}, {what}: use a smaller --lr or --clip{kept}"
+
+
+def load_options(directory: str | os.PathLike[str]) -> tuple[Options, str]:
+    """Return the options of a run and the digest of its text.
+
+    Raises:
+        OSError: there is no run, or it cannot be read.
+        ValueError: it is truncated, foreign or of a later version.
+    """
+    path = Path(directory) / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} holds no run: name a directory npllm train wrote")
+    described = checkpoint.read_json(path)
+    checkpoint.check_header(path, described, FORMAT, VERSION)
+    try:
+        return Options(**described["options"]), described["text_sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a run: {error}") from None
+
+
+def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics; a last line cut short by a crash is left out.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: a line is no JSON object.
+    """
+    path = Path(directory) / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1].splitlines()
+    try:
+        lines = [json.loads(line) for line in complete]
+        if not all(isinstance(line["step"], int) for line in lines):
+            raise TypeError
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{path} is no metrics file of npllm") from None
+    return lines
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
