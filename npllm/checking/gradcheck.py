@@ -25,6 +25,9 @@ Method = Literal["complex", "central"]
 
 NAMES: dict[Method, str] = {"complex": "complex step", "central": "central difference"}
 STEPS: dict[Method, float] = {"complex": 1e-20, "central": 1e-5}
+# Whoever draws the arguments from default_rng(seed) must not get the same numbers as cotangent: a
+# cotangent equal to x hides every backward that takes one for the other.
+SALT = 0x5EED
 TOLERANCES: dict[Method, float] = {"complex": 1e-12, "central": 1e-7}
 
 
@@ -74,7 +77,7 @@ def gradcheck(
     >>> gradcheck(forward, lambda dy, x: x * dy, [np.array([1.0, 3.0])]).worst.passed
     False
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, SALT))
     names = _argument_names(forward, len(args))
     args = [map_leaves(_checked(name), arg) for name, arg in zip(names, args, strict=True)]
     floating = [n for n, arg in enumerate(args) if any(_is_float(a) for _, a in leaves(arg))]
