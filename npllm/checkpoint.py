@@ -31,8 +31,10 @@ _PREFIX = "checkpoint-"
 
 def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
     """Write arrays to a safetensors file, ready for any framework that reads the format."""
+    # the library writes the buffer of a strided array as it lies in memory
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     # the format's readers take "pt" to mean: plain tensors, no transposing on the way in
-    save_file(dict(arrays), path, metadata={"format": "pt"})
+    save_file(contiguous, path, metadata={"format": "pt"})
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -138,7 +140,7 @@ def load_model(
             **described["config"], dtype=np.dtype(described["dtype"])
         )
         tokenizer = tokenizer_from_dict(described["tokenizer"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path / 'model.json'} does not describe a model: {error}") from None
     if len(tokenizer.vocabulary) != model.config["vocab_size"]:
         raise ValueError(
@@ -165,7 +167,15 @@ def load_training(directory: str | os.PathLike[str]) -> tuple[dict[str, Array], 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON that people can read."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it: it is the old one or the new one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    _flush(temporary)
+    temporary.replace(path)
 
 
 def read_json(path: Path) -> Any:

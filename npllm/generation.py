@@ -50,19 +50,20 @@ def next_token_probabilities(
         (V,) in float64.
 
     Raises:
-        ValueError: a number is out of its range, or the logits hold NaN.
+        ValueError: a number is out of its range, or the logits hold NaN or infinity.
 
     >>> next_token_probabilities(np.log([1.0, 2.0, 5.0]), top_k=2).round(12).tolist()
     [0.0, 0.285714285714, 0.714285714286]
     """
     check_sampling(temperature, top_k, top_p)
     logits = logits.astype(np.float64)
-    if np.isnan(logits).any():
-        raise ValueError("the logits hold NaN: the model's weights are broken")
+    if not np.isfinite(logits.max()):  # NaN, if there is one, counts as the maximum
+        raise ValueError("the logits hold NaN or infinity: the model's weights are broken")
     order = np.argsort(-logits, kind="stable")
     if temperature == 0:
         top_k, temperature = 1, 1.0
-    p, _ = softmax_forward((logits - logits.max()) / temperature)
+    with np.errstate(over="ignore"):  # to -inf, where the temperature is next to nothing
+        p, _ = softmax_forward((logits - logits.max()) / temperature)
     kept = order[:top_k]
     if top_p is not None:
         mass = np.cumsum(p[kept]) / p[kept].sum()
@@ -115,7 +116,8 @@ def _generate(
 ) -> Iterator[int]:
     state = None
     for _ in range(tokens):
-        logits, state = model.predict(ids[None], state)
+        with np.errstate(over="ignore", invalid="ignore"):  # it would show in the logits
+            logits, state = model.predict(ids[None], state)
         p = next_token_probabilities(logits[0, -1], temperature, top_k, top_p)
         drawn = int(np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right"))
         token = min(drawn, int(np.flatnonzero(p)[-1]))

@@ -53,10 +53,19 @@ class Workers:
         self._executor = executor
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Return the function's results in the order of the items."""
+        """Return the function's results in the order of the items.
+
+        An overflow does not warn: it shows in results that are not finite, which are for the
+        caller to see.
+        """
+
+        def quietly(item: Item) -> Result:
+            with np.errstate(over="ignore", invalid="ignore"):  # holds in one thread only
+                return function(item)
+
         if self._executor is None:
-            return [function(item) for item in items]
-        return list(self._executor.map(function, items))
+            return [quietly(item) for item in items]
+        return list(self._executor.map(quietly, items))
 
 
 @contextmanager

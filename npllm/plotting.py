@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from npllm.training.run import read_metrics
+from npllm.training.run import LARGEST_LOSS, read_metrics
 
 
 def plot_run(directory: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
@@ -34,7 +34,7 @@ def plot_run(directory: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
     loss.plot(steps, [r["train_loss"] for r in records], label="training", linewidth=1)
     loss.plot(validated_steps, [r["val_loss"] for r in validated], "o-", label="validation")
     loss.set(xlabel="step", ylabel="loss (nats per token)", title="Cross-entropy")
-    training = [math.exp(min(r["train_loss"], 700)) for r in records]
+    training = [math.exp(min(r["train_loss"], LARGEST_LOSS)) for r in records]
     perplexity.plot(steps, training, label="training", linewidth=1)
     perplexity.plot(
         validated_steps, [r["val_perplexity"] for r in validated], "o-", label="validation"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from npllm.cli import evaluate, generate, gradcheck, plot, train
 from npllm.cli.parser import Parser, formatter
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _EPILOG = """\
 A first tour:
@@ -19,8 +19,8 @@ A first tour:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0, 1 a failed check, 2 bad input, 130 interrupted."""
+def make_parser() -> Parser:
+    """Return the parser of all commands; the parsed options' ``run`` runs the command."""
     parser = Parser(
         prog="npllm",
         description="Language models in NumPy: every backward pass by hand, and proven.",
@@ -30,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (train, generate, evaluate, gradcheck, plot):
         command.add(commands)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status: 0, 1 a failed check, 2 bad input, 130 interrupted."""
+    options = make_parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except BrokenPipeError:
@@ -40,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         print(f"npllm: error: {_one_line(error)}", file=sys.stderr)
         return 2
 
 
 def _one_line(error: Exception) -> str:
+    text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split())

@@ -9,7 +9,7 @@ from npllm.cli.parser import Commands, add_command, add_seed
 from npllm.parallel import available_cores, workers
 from npllm.text import load_text, split_text
 from npllm.training import evaluate
-from npllm.training.run import load_options
+from npllm.training.run import load_recorded
 
 _DESCRIPTION = """\
 Score a text with a trained model.
@@ -34,8 +34,8 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     model, tokenizer = load_model(options.directory)
     if options.data is None:
-        recorded, _ = load_options(options.directory)
-        _, text = split_text(load_text(recorded.data), recorded.held_out)
+        recorded, whole = load_recorded(options.directory)
+        _, text = split_text(whole, recorded.held_out)
     else:
         text = load_text(options.data)
     with workers(min(available_cores(), 4)) as pool:

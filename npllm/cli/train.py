@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import typing
@@ -113,14 +114,15 @@ def _resume(options: argparse.Namespace) -> Run:
         raise ValueError("--resume goes on in its own directory: leave out --out")
     recorded, _ = load_options(options.resume)
     for name, value in _given(options).items():
-        if name != "steps" and value != getattr(recorded, name):
+        same = os.path.abspath(value) if name == "data" else value
+        if name != "steps" and same != getattr(recorded, name):
             raise ValueError(
                 f"{options.resume} holds a run with {name} {getattr(recorded, name)}, not {value}: "
                 f"leave out --{name.replace('_', '-')}, or start another run"
             )
     run = Run.resume(options.resume, options.steps)
     if run.step >= run.options.steps:
-        raise ValueError(f"{options.resume} has taken all its {run.step} steps: --steps adds some")
+        raise ValueError(f"{options.resume} has taken all its {run.step} steps: --steps sets more")
     return run
 
 
@@ -139,17 +141,15 @@ def _introduce(run: Run) -> None:
         f"{len(run.validation):,} characters held out, vocabulary {len(run.tokenizer.vocabulary)}"
     )
     print(f"model  {MODELS[options.model].__name__}, {size:,} parameters, {options.dtype}")
-    print(
-        f"steps  {run.step} to {options.steps} of {options.batch_size} x {options.length} tokens,"
-    )
+    print(f"steps  {run.step} to {options.steps} of {run.batch_size} x {options.length} tokens,")
     print(f"       {options.optimizer}, {options.threads} threads")
     print(f"run    {run.directory}", flush=True)
 
 
 def _progress(run: Run) -> Iterator[int]:
-    """Train with a progress bar; print a line at each validation; yield after each step."""
+    """Train with a progress bar, on a terminal; print each validation; yield after each step."""
     total = run.options.steps
-    with tqdm(total=total, initial=run.step, unit="step", dynamic_ncols=True) as bar:
+    with tqdm(total=total, initial=run.step, unit="step", dynamic_ncols=True, disable=None) as bar:
         for step in run.train():
             bar.update(1)
             if record := step.record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ def check_probability(p: float, name: str) -> None:
     """Raise ValueError, naming the argument, unless 0 <= p <= 1."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"{name} must lie in [0, 1], got {p}")
+
+
+def as_rows(array: Array) -> Array:
+    """Return (..., I) as a matrix (M, I), also where a size is zero."""
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
 def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:

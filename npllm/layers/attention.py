@@ -45,7 +45,7 @@ def attention_forward(
     Returns:
         y of shape (..., Tq, Dv), or (y, weights) with weights of shape (..., Tq, Tk); and the
         cache of :func:`attention_backward`. A query that may see no key gets zeros, and so do its
-        gradients; torch gives NaN.
+        gradients (in torch too, but not in its versions that gave NaN).
 
     Raises:
         TypeError: ``mask`` is not boolean.
@@ -63,8 +63,8 @@ def attention_forward(
             "q, k, v must have shapes (..., Tq, D), (..., Tk, D), (..., Tk, Dv), "
             f"got {q.shape}, {k.shape}, {v.shape}"
         )
-    if scale is None:
-        scale = 1 / math.sqrt(q.shape[-1])
+    # a Python float: a NumPy one would turn float32 into float64
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
     scores *= scale
     if bias is not None:
@@ -79,7 +79,7 @@ def attention_forward(
     bias_shape = None if bias is None else bias.shape
     caches = (softmax_cache, dropout_cache)
     cache = (q, k, v, bias_shape, scale, caches, dropped, y.shape, return_weights)
-    return ((y, weights.copy()) if return_weights else y), cache
+    return ((y, weights) if return_weights else y), cache
 
 
 def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
@@ -99,6 +99,7 @@ def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
     # dropped = dropout(weights)
     dweights = dropout_backward(unbroadcast(ddropped, dropped.shape), dropout_cache)
     if dweights_returned is not None:
+        check_shape(dweights_returned, dweights.shape, "dweights")
         dweights += dweights_returned
     # weights = softmax(scores); a hidden key has weight zero, so its score gets no gradient
     dscores = softmax_backward(dweights, softmax_cache)

@@ -60,6 +60,7 @@ def cross_entropy_forward(
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f'reduction must be "none", "mean" or "sum", got {reduction!r}')
     check_probability(label_smoothing, "label_smoothing")
+    label_smoothing = float(label_smoothing)  # a NumPy one would turn float32 into float64
     if weight is not None:
         check_shape(weight, logits.shape[-1:], "weight")
     targets = np.asarray(targets)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from npllm.layers.arrays import Array, check_ids, check_shape
+from npllm.layers.arrays import Array, as_rows, check_ids, check_shape
 
 
 def one_hot(ids: npt.ArrayLike, size: int, dtype: npt.DTypeLike = np.float64) -> Array:
@@ -81,7 +81,7 @@ def embedding_backward(dy: Array, cache: Any) -> Array:
     """
     ids, (vocabulary, width), dtype, padding_idx = cache
     check_shape(dy, (*ids.shape, width), "dy")
-    dy = dy.reshape(-1, width)  # (M, E)
+    dy = as_rows(dy)  # (M, E)
     # y = weight[ids] = x @ weight
     x = sparse.csr_array(
         (np.ones(ids.size, dtype), ids.ravel(), np.arange(ids.size + 1)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from npllm.layers.arrays import Array, check_last_axis, check_shape
+from npllm.layers.arrays import Array, as_rows, check_last_axis, check_shape
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Any]:
@@ -31,7 +31,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
     check_last_axis(x, weight.shape[1], "x")
     if bias is not None:
         check_shape(bias, weight.shape[:1], "bias")
-    rows = x.reshape(-1, x.shape[-1])  # (M, I)
+    rows = as_rows(x)  # (M, I)
     y = rows @ weight.T  # (M, O)
     if bias is not None:
         y += bias
@@ -50,7 +50,7 @@ def linear_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
     """
     rows, weight, has_bias, shape = cache
     check_shape(dy, (*shape[:-1], len(weight)), "dy")
-    dy = dy.reshape(-1, len(weight))  # (M, O)
+    dy = as_rows(dy)  # (M, O)
     # y += bias
     dbias = (dy.sum(axis=0),) if has_bias else ()  # (O,)
     # y = rows @ weight.T

@@ -77,6 +77,8 @@ def lstm_forward(
     inputs = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, I)
     steps, batch, _ = inputs.shape
     real = _real_steps(lengths, steps, batch)
+    if real is not None:  # whatever pads a sequence, NaN too, must not reach a product
+        inputs = np.where(real, inputs, np.zeros((), x.dtype))
     h0, c0 = _initial_state(state, layers, weights, batch, single, x.dtype)
 
     caches: list[DirectionCache] = []

@@ -62,6 +62,9 @@ def lstm_cell_forward(
         raise ValueError(f"x and h must have equal leading axes, got {x.shape} and {h.shape}")
     if (bias_ih is None) != (bias_hh is None):
         raise ValueError("bias_ih and bias_hh must be given both or neither")
+    for name, bias in {"bias_ih": bias_ih, "bias_hh": bias_hh}.items():
+        if bias is not None:
+            check_shape(bias, weight_hh.shape[:1], name)
     from_input, input_cache = linear_forward(x, weight_ih, bias_ih)  # (..., 4H)
     from_state, state_cache = linear_forward(h, weight_hh, bias_hh)  # (..., 4H)
     a_i, a_f, a_g, a_o = np.split(from_input + from_state, 4, axis=-1)  # (..., H) each

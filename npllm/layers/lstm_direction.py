@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_shape
+from npllm.layers.arrays import Array, as_rows, check_shape
 
 
 class DirectionWeights(NamedTuple):
@@ -76,7 +76,7 @@ def lstm_direction_forward(
     """Run one layer in one direction; return y, h_n, c_n and the cache."""
     (steps, batch, _), hidden = x.shape, c0.shape[-1]
     half, shift = _gate_constants(hidden, x.dtype)
-    gates = x.reshape(steps * batch, x.shape[-1]) @ (weights.ih * half[:, None]).T  # (TB, 4H)
+    gates = as_rows(x) @ (weights.ih * half[:, None]).T  # (TB, 4H)
     if weights.bias_ih is not None and weights.bias_hh is not None:
         gates += (weights.bias_ih + weights.bias_hh) * half
     gates = gates.reshape(steps, batch, 4 * hidden)
@@ -104,7 +104,7 @@ def lstm_direction_forward(
         if real is not None:
             np.copyto(cells[t + 1], cells[t], where=~real[t])
             np.copyto(h[t + 1], h[t], where=~real[t])
-    y = h[1:].copy() if real is None else np.where(real, h[1:], np.zeros((), x.dtype))
+    y = h[1:] if real is None else np.where(real, h[1:], np.zeros((), x.dtype))
     cache = DirectionCache(x, h0, weights, real, gates, cells, tanh_cells, h, shown)
     return y, h[-1], cells[-1], cache
 
@@ -114,10 +114,15 @@ def lstm_direction_backward(
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
     """Return dx, dh0, dc0 and the gradients of the weights by name."""
     x, h0, weights, real, gates, cells, tanh_cells, h, shown = cache
-    steps, batch, hidden = tanh_cells.shape
+    steps = len(tanh_cells)
     check_shape(dy, h[1:].shape, "dy")
     dh = np.zeros_like(h0) if dh is None else dh
     dc = np.zeros_like(cells[0]) if dc is None else dc
+    check_shape(dh, h0.shape, "dh_n")
+    check_shape(dc, cells[0].shape, "dc_n")
+    if real is not None:
+        # y = where(real, h, 0)
+        dy = np.where(real, dy, np.zeros((), dy.dtype))
     dhr = None if weights.hr is None else np.zeros_like(weights.hr)
     da = np.empty_like(gates)  # (T, B, 4H)
     for t in reversed(range(steps)):
@@ -154,10 +159,10 @@ def lstm_direction_backward(
             dh_previous += np.where(real[t], np.zeros((), dh.dtype), dh)
             dc_previous += np.where(real[t], np.zeros((), dc.dtype), dc)
         dh, dc = dh_previous, dc_previous
-    flat = da.reshape(steps * batch, 4 * hidden)  # (TB, 4H)
+    flat = as_rows(da)  # (TB, 4H)
     gradients = {
-        "weight_ih": flat.T @ x.reshape(steps * batch, x.shape[-1]),  # (4H, I)
-        "weight_hh": flat.T @ h[:-1].reshape(steps * batch, h0.shape[-1]),  # (4H, P)
+        "weight_ih": flat.T @ as_rows(x),  # (4H, I)
+        "weight_hh": flat.T @ as_rows(h[:-1]),  # (4H, P)
     }
     if weights.bias_ih is not None:
         dbias = flat.sum(axis=0)  # (4H,)

@@ -16,9 +16,9 @@ from npllm.layers.arrays import Array
 
 def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
     """Return the shift m, exp(x - m) and its sum; a row that is all -inf has m = 0."""
-    if x.ndim == 0 or x.shape[axis] == 0:
-        raise ValueError(f"x must have entries along axis {axis}, got shape {x.shape}")
-    shift = x.real.max(axis=axis, keepdims=True)
+    if x.ndim == 0:
+        raise ValueError("x must have an axis to run along, got shape ()")
+    shift = x.real.max(axis=axis, keepdims=True, initial=-np.inf)
     shift = np.where(np.isneginf(shift), np.zeros((), shift.dtype), shift)
     e = np.exp(x - shift)
     return shift, e, e.sum(axis=axis, keepdims=True)
@@ -28,9 +28,6 @@ def softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
     """Apply y_i = exp(x_i) / sum_j exp(x_j) along ``axis``.
 
     A row that is -inf throughout (nothing to choose from) gives zeros; torch gives NaN.
-
-    Raises:
-        ValueError: the axis is empty.
 
     >>> y, _ = softmax_forward(np.log(np.array([1.0, 2.0, 5.0])))
     >>> y.round(12).tolist()
@@ -54,8 +51,7 @@ def softmax_backward(dy: Array, cache: Any) -> Array:
 def log_softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
     """Apply y_i = x_i - log sum_j exp(x_j) along ``axis``.
 
-    Raises:
-        ValueError: the axis is empty.
+    A row that is -inf throughout stays -inf; torch gives NaN.
 
     >>> y, _ = log_softmax_forward(np.zeros(8))
     >>> bool(np.allclose(y, -np.log(8)))  # equal scores over V classes: -log V
@@ -77,10 +73,7 @@ def log_softmax_backward(dy: Array, cache: Any) -> Array:
 def logsumexp_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
     """Apply y = log sum_j exp(x_j) along ``axis``, which disappears.
 
-    A row that is -inf throughout gives -inf, and its gradient is zero; torch's is NaN.
-
-    Raises:
-        ValueError: the axis is empty.
+    A row that is -inf throughout, or empty, gives -inf, and its gradient is zero; torch's is NaN.
 
     >>> y, _ = logsumexp_forward(np.log(np.array([1.0, 2.0, 5.0])))
     >>> float(y.round(12)) == float(np.log(8.0).round(12))

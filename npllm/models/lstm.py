@@ -63,7 +63,7 @@ class LSTMLanguageModel:
 
     Raises:
         ValueError: a size is not a positive integer, dropout is not in [0, 1), tied sizes
-            differ.
+            differ, or the dtype is another.
 
     >>> model = LSTMLanguageModel(vocab_size=7, embed_size=4, hidden_size=5)
     >>> logits, _ = model.forward(np.array([[1, 2, 3], [4, 5, 6]]))
@@ -102,7 +102,13 @@ class LSTMLanguageModel:
             raise ValueError(
                 f"tied weights need embed_size = hidden_size, got {embed_size} and {hidden_size}"
             )
-        self.config = {**sizes, "dropout": dropout, "tie_weights": tie_weights}
+        if np.dtype(dtype) not in (np.float32, np.float64, np.complex128):
+            raise ValueError(f"dtype must be float32, float64 or complex128, got {np.dtype(dtype)}")
+        self.config: dict[str, Any] = {
+            **{name: int(size) for name, size in sizes.items()},
+            "dropout": float(dropout),
+            "tie_weights": bool(tie_weights),
+        }
         shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, embed_size)}
         for layer in range(num_layers):
             width = embed_size if layer == 0 else hidden_size

@@ -18,7 +18,7 @@ def clip_global_norm(gradients: Any, max_norm: float) -> float:
 
     Args:
         gradients: what a model's ``backward`` returned, or a vector.
-        max_norm: the largest norm, above 0.
+        max_norm: the largest norm, 0 or more.
 
     Returns:
         The norm before clipping.
@@ -32,7 +32,7 @@ def clip_global_norm(gradients: Any, max_norm: float) -> float:
     """
     check_range("max_norm", max_norm, 0.0)
     vector = as_vector(gradients, "gradients")
-    norm = math.sqrt(float(np.vdot(vector, vector).real))
+    norm = math.sqrt(float(np.vdot(vector, vector)))
     factor = max_norm / (norm + 1e-6)
     if factor < 1:
         vector *= factor

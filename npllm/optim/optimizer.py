@@ -21,9 +21,9 @@ def as_vector(parameters: Any, name: str) -> Array:
         TypeError: it is neither a one-dimensional floating array nor has one.
     """
     vector = getattr(parameters, "vector", parameters)
-    if not isinstance(vector, np.ndarray) or vector.ndim != 1 or vector.dtype.kind not in "fc":
+    if not isinstance(vector, np.ndarray) or vector.ndim != 1 or vector.dtype.kind != "f":
         raise TypeError(
-            f"{name} must be a model's parameters or a one-dimensional floating array, "
+            f"{name} must be a model's parameters or a one-dimensional real floating array, "
             f"got {type(parameters).__name__}"
         )
     return vector

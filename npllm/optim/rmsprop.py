@@ -67,7 +67,7 @@ class RMSprop(Optimizer):
         if self.centered:
             mean = state["mean"]
             mean += (1 - self.alpha) * (g - mean)
-            variance = v - mean * mean
+            variance = np.maximum(v - mean * mean, 0)  # rounding takes it below 0
         change = g / (np.sqrt(variance) + self.eps)
         if self.momentum:
             b = state["momentum"]

@@ -39,7 +39,10 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """exp(loss): among how many equally likely tokens the model is undecided."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
 
     @property
     def bits_per_character(self) -> float:

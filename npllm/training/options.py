@@ -109,12 +109,14 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        for name in ("clip", "lr", "momentum", "weight_decay", "seed"):
+        for name in ("clip", "lr", "momentum", "weight_decay", "decay", "seed"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         for name in ("warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must lie strictly between 0 and 1, got {self.held_out}")
 
     def make_tokenizer(self, train: str, text: str) -> CharacterTokenizer | WordTokenizer:
         """Return the tokenizer: words of the training part, characters of the whole text."""
@@ -122,24 +124,27 @@ class Options:
             return WordTokenizer.train(train, self.vocab_size, alphabet=text)
         return CharacterTokenizer.train(text)
 
+    def model_config(self, vocab_size: int) -> dict[str, Any]:
+        """Return what the model is made with."""
+        return {
+            "vocab_size": vocab_size,
+            "embed_size": self.embed_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.layers,
+            "dropout": self.dropout,
+            "tie_weights": self.tie_weights,
+        }
+
     def make_model(self, vocab_size: int, rng: np.random.Generator) -> LSTMLanguageModel:
         """Return the model with fresh weights."""
-        return MODELS[self.model](
-            vocab_size,
-            self.embed_size,
-            self.hidden_size,
-            self.layers,
-            self.dropout,
-            self.tie_weights,
-            seed=rng,
-            dtype=np.dtype(self.dtype),
-        )
+        config = self.model_config(vocab_size)
+        return MODELS[self.model](**config, seed=rng, dtype=np.dtype(self.dtype))
 
-    def make_batches(self, ids: Ids) -> Batches:
+    def make_batches(self, ids: Ids, batch_size: int) -> Batches:
         """Return the batches of a text."""
         if self.windows == "shuffled":
-            return ShuffledWindows(ids, self.batch_size, self.length, self.seed)
-        return ContiguousBatches(ids, self.batch_size, self.length)
+            return ShuffledWindows(ids, batch_size, self.length, self.seed)
+        return ContiguousBatches(ids, batch_size, self.length)
 
     def make_optimizer(self, model: LSTMLanguageModel) -> Optimizer:
         """Return the update rule of a model's parameters."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from npllm import checkpoint
+from npllm.layers import cross_entropy_forward
 from npllm.models import LSTMLanguageModel
 from npllm.optim import clip_global_norm
 from npllm.parallel import Workers, available_cores, sharded_loss_and_gradients, workers
@@ -31,6 +32,14 @@ from npllm.training.options import Options
 
 FORMAT = "npllm-run"
 VERSION = 1
+
+
+# A larger mean loss, in nats, has no finite perplexity exp(loss); NaN is not below it either.
+LARGEST_LOSS = math.log(np.finfo(np.float64).max)
+METRICS = (
+    *("step", "train_loss", "val_loss", "val_perplexity", "val_bits_per_character"),
+    *("learning_rate", "gradient_norm", "tokens_per_second"),
+)
 
 
 class DivergedError(ValueError):
@@ -62,6 +71,7 @@ class Run:
     Attributes:
         directory: where it lives.
         options: what determines it.
+        batch_size: of the options, or as many windows as the text has.
         model: being trained.
         tokenizer: its vocabulary.
         step: how many steps were taken.
@@ -85,12 +95,13 @@ class Run:
                 f"the training part of the text has {len(ids)} tokens, one window needs "
                 f"{options.length + 1}: use a longer text or a smaller --length"
             )
-        self.directory, self.model, self.tokenizer = directory, model, tokenizer
-        self.options = replace(options, batch_size=min(options.batch_size, windows))
+        self.directory, self.options = directory, options
+        self.model, self.tokenizer = model, tokenizer
+        self.batch_size = min(options.batch_size, windows)
         self.train_tokens = len(ids)
         self.step = 0
         self._rng = rng
-        self._batches = self.options.make_batches(ids)
+        self._batches = options.make_batches(ids, self.batch_size)
         self._validation_ids = tokenizer.encode(self.validation)
         if len(self._validation_ids) < 2:
             raise ValueError(
@@ -99,6 +110,7 @@ class Run:
             )
         self._optimizer = options.make_optimizer(model)
         self._schedule = options.make_schedule()
+        self._text_digest = _digest(text)
         self._state: tuple[Any, Any] | None = None
         self._loss_sum, self._loss_tokens = 0.0, 0
 
@@ -115,6 +127,8 @@ class Run:
             holds = "a run: go on with --resume" if (directory / "run.json").exists() else "files"
             raise FileExistsError(f"{directory} already holds {holds}, or choose another --out")
         text = load_text(options.data)
+        if options.data is not None:  # the run will be resumed from anywhere
+            options = replace(options, data=os.path.abspath(options.data))
         if options.threads is None:
             options = replace(options, threads=min(available_cores(), 4))
         train, _ = split_text(text, options.held_out)
@@ -122,18 +136,13 @@ class Run:
         rng = np.random.default_rng(options.seed)
         model = options.make_model(len(tokenizer.vocabulary), rng)
         run = cls(directory, options, text, model, tokenizer, rng)
-        described = {
-            "format": FORMAT,
-            "version": VERSION,
-            "text_sha256": _digest(text),
-            "options": asdict(run.options),
-        }
         # the directory appears with its first checkpoint in it, or not at all
         directory.parent.mkdir(parents=True, exist_ok=True)
         run.directory = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
         try:
+            shutil.rmtree(run.directory, ignore_errors=True)
             run.directory.mkdir()
-            checkpoint.write_json(run.directory / "run.json", described)
+            run._describe()
             run.metrics_path.touch()
             run.save()
             if directory.exists():
@@ -158,24 +167,20 @@ class Run:
             ValueError: a file is truncated, foreign or of a later version; the text has changed.
         """
         directory = Path(directory)
-        options, digest = load_options(directory)
+        options, text = load_recorded(directory)
         if steps is not None:
             options = replace(options, steps=steps)
-        text = load_text(options.data)
-        if _digest(text) != digest:
-            raise ValueError(
-                f"the text of the run has changed since ({options.data or 'the default corpus'}): "
-                "restore it, or start another run"
-            )
         model, tokenizer = checkpoint.load_model(directory)
         arrays, values = checkpoint.load_training(directory)
         run = cls(directory, options, text, model, tokenizer, np.random.default_rng())
         try:
             run._restore(arrays, values)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             latest = checkpoint.latest_checkpoint(directory)
             raise ValueError(f"{latest} does not fit the run: {error}") from None
         run._trim_metrics()
+        if run.step < options.steps:
+            run._describe()
         return run
 
     @property
@@ -208,9 +213,16 @@ class Run:
                 yield Step(self.step, loss, count, record)
 
     def save(self) -> Path:
-        """Write a checkpoint of the run as it stands; return its directory."""
+        """Write a checkpoint of the run as it stands; return its directory.
+
+        Raises:
+            DivergedError: a parameter, or the perplexity of the next batch, is not finite; the last
+                checkpoint stays.
+        """
         if not np.isfinite(self.model.parameters.vector).all():
             raise DivergedError(self._diverged("a parameter is not finite", self.step))
+        if not (loss := self._next_loss()) < LARGEST_LOSS:
+            raise DivergedError(self._diverged(f"the next loss is {loss}", self.step))
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
         if self._state is not None:
             arrays |= {"state.h": self._state[0], "state.c": self._state[1]}
@@ -229,66 +241,91 @@ class Run:
             },
         )
 
+    def _describe(self) -> None:
+        """Write what the run is determined by."""
+        described = {
+            "format": FORMAT,
+            "version": VERSION,
+            "text_sha256": self._text_digest,
+            "options": asdict(self.options),
+        }
+        checkpoint.write_json(self.directory / "run.json", described)
+
     def _restore(self, arrays: dict[str, Any], values: dict[str, Any]) -> None:
-        self.step = int(values["step"])
-        self._rng.bit_generator.state = values["generator"]
-        self._loss_sum, self._loss_tokens = values["loss_sum"], values["loss_tokens"]
+        """Go on from a checkpoint's arrays and values, once all of them fit."""
+        config = self.options.model_config(len(self.tokenizer.vocabulary))
+        if self.model.config != config or self.model.parameters.vector.dtype != self.options.dtype:
+            raise ValueError(f"its model is {self.model.config}, the run's {config}")
+        step, taken, tokens = (values[n] for n in ("step", "optimizer_steps", "loss_tokens"))
+        if not all(isinstance(count, int) and count >= 0 for count in (step, taken, tokens)):
+            raise ValueError(f"its counts of steps and tokens are {step}, {taken}, {tokens}")
         rule = "optimizer."
         carried = {n[len(rule) :]: array for n, array in arrays.items() if n.startswith(rule)}
-        self._optimizer.load(values["optimizer_steps"], carried)
-        if "state.h" in arrays:
-            self._state = (arrays["state.h"], arrays["state.c"])
+        states = [array for name, array in sorted(arrays.items()) if name.startswith("state.")]
+        shape = (config["num_layers"], self.batch_size, config["hidden_size"])
+        if states and [array.shape for array in states] != [shape, shape]:
+            raise ValueError(f"its states must be two of shape {shape}")
+        self._optimizer.load(taken, carried)
+        self._rng.bit_generator.state = values["generator"]
+        self._loss_sum, self._loss_tokens = float(values["loss_sum"]), tokens
+        self._state = (arrays["state.h"], arrays["state.c"]) if states else None
+        self.step = step
 
     def _take_step(self, pool: Workers) -> tuple[float, float, int]:
         """Return the mean loss, the gradient's norm and how many tokens they are over."""
         batch = self._batches[self.step]
         state = self._state if batch.continues else None
         rng = self._rng if self.options.dropout else None
-        with np.errstate(over="ignore", invalid="ignore"):  # a loss that diverges is told below
-            result = sharded_loss_and_gradients(
-                pool, self.model, batch.ids, batch.targets, state, rng
-            )
-            loss = result.loss / result.tokens
-            result.gradients.vector /= result.tokens
+        result = sharded_loss_and_gradients(pool, self.model, batch.ids, batch.targets, state, rng)
+        loss = result.loss / result.tokens
+        result.gradients.vector /= result.tokens
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverges is told, not warned of
             norm = clip_global_norm(result.gradients, self.options.clip or math.inf)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(self._diverged(f"the loss is {loss}", self.step + 1))
-        self._optimizer.lr = self._schedule(self.step)
-        self._optimizer.step(result.gradients)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                what = f"the loss is {loss}, the gradient's norm {norm}"
+                raise DivergedError(self._diverged(what, self.step + 1))
+            self._optimizer.lr = self._schedule(self.step)
+            self._optimizer.step(result.gradients)
         self.step += 1
         self._state = result.state
         self._loss_sum += result.loss
         self._loss_tokens += result.tokens
         return loss, norm, result.tokens
 
+    def _next_loss(self) -> float:
+        """Return the mean loss of the next batch, without dropout."""
+        batch = self._batches[self.step]
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits, _ = self.model.predict(batch.ids, self._state if batch.continues else None)
+            loss, _ = cross_entropy_forward(logits, batch.targets)
+        return float(loss)
+
     def _record(self, norm: float, speed: float, pool: Workers | None) -> dict[str, Any]:
         """Append a line of metrics, with validation where a pool is given."""
-        record: dict[str, Any] = {
-            "step": self.step,
-            "train_loss": self._loss_sum / self._loss_tokens,
-            "val_loss": None,
-            "val_perplexity": None,
-            "val_bits_per_character": None,
-            "learning_rate": self._optimizer.lr,
-            "gradient_norm": norm,
-            "tokens_per_second": round(speed, 1),
-        }
+        record: dict[str, Any] = dict.fromkeys(METRICS)
+        record["step"] = self.step
+        record["train_loss"] = self._loss_sum / self._loss_tokens
+        record["learning_rate"] = self._optimizer.lr
+        record["gradient_norm"] = norm
+        record["tokens_per_second"] = round(speed, 1)
         self._loss_sum, self._loss_tokens = 0.0, 0
         if pool is not None:
             result = evaluate(self.model, self.tokenizer, self._validation_ids, pool)
+            if not result.loss < LARGEST_LOSS:
+                what = f"the validation loss is {result.loss}"
+                raise DivergedError(self._diverged(what, self.step))
             record["val_loss"] = result.loss
             record["val_perplexity"] = result.perplexity
             record["val_bits_per_character"] = result.bits_per_character
         with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
         return record
 
     def _trim_metrics(self) -> None:
         """Drop the lines that were written after the checkpoint: their steps are taken again."""
         kept = [line for line in read_metrics(self.directory) if line["step"] <= self.step]
-        temporary = self.metrics_path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.metrics_path)
+        lines = "".join(json.dumps(line) + "\n" for line in kept)
+        checkpoint.replace_text(self.metrics_path, lines)
 
     def _diverged(self, what: str, step: int) -> str:
         found = checkpoint.checkpoints(self.directory)
@@ -314,6 +351,23 @@ def load_options(directory: str | os.PathLike[str]) -> tuple[Options, str]:
         raise ValueError(f"{path} does not describe a run: {error}") from None
 
 
+def load_recorded(directory: str | os.PathLike[str]) -> tuple[Options, str]:
+    """Return the options of a run and its text.
+
+    Raises:
+        OSError: there is no run, or it or its text cannot be read.
+        ValueError: it is truncated, foreign or of a later version; the text has changed.
+    """
+    options, digest = load_options(directory)
+    text = load_text(options.data)
+    if _digest(text) != digest:
+        raise ValueError(
+            f"the text of the run has changed since ({options.data or 'the default corpus'}): "
+            "restore it, or start another run"
+        )
+    return options, text
+
+
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics; a last line cut short by a crash is left out.
 
@@ -322,14 +376,14 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ValueError: a line is no JSON object.
     """
     path = Path(directory) / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1].splitlines()
+    content = path.read_bytes()
+    complete = content[: content.rfind(b"\n") + 1].splitlines()
     try:
         lines = [json.loads(line) for line in complete]
-        if not all(isinstance(line["step"], int) for line in lines):
-            raise TypeError
-    except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{path} is no metrics file of npllm") from None
+    except ValueError:
+        lines = [None]
+    if not all(isinstance(line, dict) and set(METRICS) <= set(line) for line in lines):
+        raise ValueError(f"{path} is no metrics file of npllm")
     return lines
 
 

@@ -1,0 +1,176 @@
+"""Every layer, in its plain form and with its options on, for the tests of what all layers owe.
+
+Each entry builds a :class:`Layer` from a source of random arrays, the leading axes and two sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+from oracle import Layer, Source
+
+from npllm import layers
+
+Lead = tuple[int, ...]
+Build = Callable[[Source, Lead, int, int], Layer]
+
+
+def elementwise(forward: Any, backward: Any, **options: Any) -> Build:
+    """Return the entry of a layer that takes one array, x of shape (*lead, n, m)."""
+
+    def build(source: Source, lead: Lead, n: int, m: int) -> Layer:
+        return Layer(partial(forward, **options), backward, (source.normal(*lead, n, m),))
+
+    return build
+
+
+def dropout(source: Source, lead: Lead, n: int, m: int) -> Layer:
+    """Draw the same mask in each call."""
+
+    def forward(x: Any) -> Any:
+        return layers.dropout_forward(x, 0.3, np.random.default_rng(5))
+
+    return Layer(forward, layers.dropout_backward, (source.normal(*lead, n, m),))
+
+
+def linear(source: Source, lead: Lead, n: int, m: int, *, bias: bool = True) -> Layer:
+    """Map n features to m."""
+    args = (source.normal(*lead, n), source.normal(m, n), *((source.normal(m),) if bias else ()))
+    return Layer(layers.linear_forward, layers.linear_backward, args)
+
+
+def embedding(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Layer:
+    """Look up ids, most of them more than once, among n words of width m."""
+    ids = source.ids(n, (*lead, 5))
+    forward = partial(layers.embedding_forward, ids, **options)
+    return Layer(forward, layers.embedding_backward, (source.normal(n, m),))
+
+
+def attention(
+    source: Source,
+    lead: Lead,
+    n: int,
+    m: int,
+    *,
+    bias: bool = False,
+    mask: bool = False,
+    **options: Any,
+) -> Layer:
+    """Attend from n queries to m keys of width 3."""
+    shapes = [(*lead, n, 3), (m, 3), (*lead, m, 2)] + [(n, m)] * bias
+    seen = source.mask(n, m) if mask else None  # some rows see nothing
+
+    def forward(q: Any, k: Any, v: Any, bias: Any = None) -> Any:
+        rng = np.random.default_rng(5)
+        return layers.attention_forward(q, k, v, bias=bias, mask=seen, rng=rng, **options)
+
+    args = tuple(source.normal(*shape) for shape in shapes)
+    return Layer(forward, layers.attention_backward, args)
+
+
+def cross_entropy_ids(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Layer:
+    """Classify into m classes, with class weights and ignored rows where there are options."""
+    targets = source.ids(m, (*lead, n))
+    if options:
+        options["weight"] = source.uniform(m)
+    forward = partial(layers.cross_entropy_forward, targets=targets, **options)
+    return Layer(forward, layers.cross_entropy_backward, (source.normal(*lead, n, m),))
+
+
+def cross_entropy_soft(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Layer:
+    """Aim at distributions over m classes."""
+    if options:
+        options["weight"] = source.uniform(m)
+    args = (source.normal(*lead, n, m), source.distribution(*lead, n, m))
+    forward = partial(layers.cross_entropy_forward, **options)
+    return Layer(forward, layers.cross_entropy_backward, args)
+
+
+def lstm_cell(source: Source, lead: Lead, n: int, m: int, *, bias: bool = True) -> Layer:
+    """Take one step with an input of width n and m cells."""
+    shapes: list[Lead] = [(*lead, n), (*lead, m), (*lead, m), (4 * m, n), (4 * m, m)]
+    args = tuple(source.normal(*shape) for shape in shapes + [(4 * m,)] * 2 * bias)
+    return Layer(layers.lstm_cell_forward, layers.lstm_cell_backward, args)
+
+
+def lstm_weights(
+    source: Source,
+    width: int,
+    hidden: int,
+    *,
+    depth: int = 1,
+    bidirectional: bool = False,
+    bias: bool = True,
+    proj_size: int = 0,
+) -> dict[str, np.ndarray]:
+    """Return torch's parameters of an LSTM."""
+    shown, weights = proj_size or hidden, {}
+    for k in range(depth):
+        for suffix in (f"l{k}", f"l{k}_reverse")[: 1 + bidirectional]:
+            weights[f"weight_ih_{suffix}"] = source.normal(4 * hidden, width)
+            weights[f"weight_hh_{suffix}"] = source.normal(4 * hidden, shown)
+            if bias:
+                weights[f"bias_ih_{suffix}"] = source.normal(4 * hidden)
+                weights[f"bias_hh_{suffix}"] = source.normal(4 * hidden)
+            if proj_size:
+                weights[f"weight_hr_{suffix}"] = source.normal(proj_size, hidden)
+        width = shown * (1 + bidirectional)
+    return weights
+
+
+def lstm(
+    source: Source, lead: Lead, n: int, m: int, *, single: bool = False, full: bool = False
+) -> Layer:
+    """Run n steps with an input of width 3 and m cells: plainly, or with every option."""
+    batch = prod(lead)
+    if not full:
+        x = source.normal(*((n, 3) if single else (n, batch, 3)))
+        return Layer(layers.lstm_forward, layers.lstm_backward, (x, lstm_weights(source, 3, m)))
+    weights = lstm_weights(source, 3, m, depth=2, bidirectional=True, proj_size=2)
+    lengths = source.ids(n + 1, (batch,))
+
+    def forward(x: Any, weights: Any, state: Any) -> Any:
+        options = {"batch_first": True, "dropout": 0.3, "rng": np.random.default_rng(5)}
+        return layers.lstm_forward(x, weights, state, lengths=lengths, **options)
+
+    state = (source.normal(4, batch, 2), source.normal(4, batch, m))
+    return Layer(forward, layers.lstm_backward, (source.normal(batch, n, 3), weights, state))
+
+
+CATALOGUE: dict[str, Build] = {
+    "sigmoid": elementwise(layers.sigmoid_forward, layers.sigmoid_backward),
+    "tanh": elementwise(layers.tanh_forward, layers.tanh_backward),
+    "relu": elementwise(layers.relu_forward, layers.relu_backward),
+    "gelu": elementwise(layers.gelu_forward, layers.gelu_backward),
+    "gelu tanh": elementwise(layers.gelu_forward, layers.gelu_backward, approximate="tanh"),
+    "silu": elementwise(layers.silu_forward, layers.silu_backward),
+    "softmax": elementwise(layers.softmax_forward, layers.softmax_backward),
+    "softmax, axis -2": elementwise(layers.softmax_forward, layers.softmax_backward, axis=-2),
+    "log_softmax": elementwise(layers.log_softmax_forward, layers.log_softmax_backward),
+    "logsumexp": elementwise(layers.logsumexp_forward, layers.logsumexp_backward),
+    "dropout": dropout,
+    "dropout off": elementwise(layers.dropout_forward, layers.dropout_backward, training=False),
+    "linear": linear,
+    "linear, no bias": partial(linear, bias=False),
+    "embedding": embedding,
+    "embedding, padding": partial(embedding, padding_idx=-1),
+    "attention": attention,
+    "attention, causal": partial(attention, causal=True, scale=0.7),
+    "attention, all": partial(
+        attention, bias=True, mask=True, causal=True, dropout=0.3, return_weights=True
+    ),
+    "cross_entropy": cross_entropy_ids,
+    "cross_entropy, all": partial(cross_entropy_ids, ignore_index=0, label_smoothing=0.1),
+    "cross_entropy, rows": partial(cross_entropy_ids, ignore_index=0, reduction="none"),
+    "cross_entropy, soft": cross_entropy_soft,
+    "cross_entropy, soft, all": partial(cross_entropy_soft, label_smoothing=0.1, reduction="none"),
+    "lstm_cell": lstm_cell,
+    "lstm_cell, no bias": partial(lstm_cell, bias=False),
+    "lstm": lstm,
+    "lstm, single": partial(lstm, single=True),
+    "lstm, all": partial(lstm, full=True),
+}

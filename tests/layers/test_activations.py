@@ -1,0 +1,40 @@
+"""Sigmoid, tanh, relu, gelu and silu."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import HUGE, Layer, Source, assert_agrees_with_torch, frozen
+
+from npllm import layers
+from npllm.layers import gelu_backward, gelu_forward, sigmoid_forward
+
+ENDS = [0.0, -0.0, 40.0, -40.0, HUGE, -HUGE]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "gelu", "silu"])
+@pytest.mark.parametrize("x", [Source().normal(3, 5), frozen(ENDS), frozen(0.3)], ids=np.shape)
+def test_agrees_with_torch(torch, name, x):
+    pair = getattr(layers, f"{name}_forward"), getattr(layers, f"{name}_backward")
+    reference = getattr(torch.nn.functional, name)
+    assert_agrees_with_torch(torch, Layer(*pair, (x,)), reference)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("x", [Source().normal(3, 5), frozen(ENDS)], ids=np.shape)
+def test_both_gelus_agree_with_torch(torch, approximate, x):
+    layer = Layer(lambda x: gelu_forward(x, approximate), gelu_backward, (x,))
+    reference = torch.nn.functional.gelu
+    assert_agrees_with_torch(torch, layer, lambda x: reference(x, approximate=approximate))
+
+
+@given(st.floats(-700, 700))
+def test_sigmoid_keeps_its_digits_at_both_ends(x):
+    y, _ = sigmoid_forward(np.array([x, -x]))
+    # sigmoid(x) / sigmoid(-x) = exp(x), where one of the two may be tiny
+    assert np.log(y[0]) - np.log(y[1]) == pytest.approx(x, rel=1e-14, abs=1e-15)
+
+
+def test_gelu_names_the_forms_it_knows():
+    with pytest.raises(ValueError, match='approximate must be "none" or "tanh", got \'erf\''):
+        gelu_forward(np.ones(2), "erf")

@@ -1,0 +1,83 @@
+"""Dropout: random, so its mask is what can be checked."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import Source, assert_close
+
+from npllm.layers import dropout_backward, dropout_forward
+
+
+def generator():
+    return np.random.default_rng(3)
+
+
+@given(p=st.floats(0, 1), shape=st.lists(st.integers(0, 5), max_size=3).map(tuple))
+def test_each_element_is_dropped_or_scaled_forwards_and_backwards(p, shape):
+    x = Source().uniform(*shape)  # no zeros
+    y, cache = dropout_forward(x, p, generator())
+    dy = Source(1).uniform(*shape)
+    dx = dropout_backward(dy, cache)
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    assert_close(y, np.where(y == 0, 0, x * scale), tolerance=1e-15)
+    assert_close(dx, np.where(y == 0, 0, dy * scale), tolerance=1e-15)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_the_expectation_is_kept(p):
+    n = 100_000
+    y, _ = dropout_forward(np.ones(n), p, generator())
+    # an element's variance is 1 / (1 - p) - 1; a mean beyond 5 sigma is one in two million
+    sigma = math.sqrt(p / (1 - p) / n)
+    assert abs(y.mean() - 1) < 5 * sigma
+    assert abs((y == 0).mean() - p) < 5 * sigma * (1 - p)
+
+
+@pytest.mark.parametrize("p", [0.2, 0.7])
+def test_a_generator_gives_every_dtype_the_same_mask(p):
+    masks = [
+        dropout_forward(np.ones((7, 5), dtype), p, generator())[0] != 0
+        for dtype in (np.float32, np.float64, np.complex128)
+    ]
+    assert 0 < masks[0].sum() < masks[0].size
+    assert all((mask == masks[0]).all() for mask in masks)
+
+
+def test_a_generator_goes_on_from_draw_to_draw():
+    rng, x = generator(), np.ones(50)
+    assert (dropout_forward(x, 0.5, rng)[0] != dropout_forward(x, 0.5, rng)[0]).any()
+
+
+@pytest.mark.parametrize("options", [{"p": 0.0}, {"p": 0.5, "training": False}])
+def test_off_needs_no_generator_and_changes_nothing(options):
+    x = Source().normal(4, 3)
+    y, cache = dropout_forward(x, **options)
+    assert_close(y, x, tolerance=0)
+    assert_close(dropout_backward(x, cache), x, tolerance=0)
+
+
+def test_certain_loss_is_zero_in_torch_too(torch):
+    x = Source().normal(4, 3)
+    y, cache = dropout_forward(x, 1.0, generator())
+    assert_close(y, torch.nn.functional.dropout(torch.tensor(x), 1.0).numpy())
+    assert_close(dropout_backward(x, cache), np.zeros_like(x))
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
+def test_refuses_what_is_no_probability(p):
+    with pytest.raises(ValueError, match=rf"p must lie in \[0, 1\], got {p}"):
+        dropout_forward(np.ones(3), p, generator())
+
+
+def test_a_mask_needs_a_generator():
+    with pytest.raises(ValueError, match=r"rng must be a numpy\.random\.Generator .*, got None"):
+        dropout_forward(np.ones(3), 0.5)
+
+
+def test_a_cotangent_of_another_shape():
+    _, cache = dropout_forward(np.ones((2, 3)), 0.5, generator())
+    with pytest.raises(ValueError, match=r"dy must have shape \(2, 3\), got \(3,\)"):
+        dropout_backward(np.ones(3), cache)

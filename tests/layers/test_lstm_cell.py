@@ -1,0 +1,60 @@
+"""One step of the LSTM."""
+
+import re
+
+import numpy as np
+import pytest
+from catalogue import lstm_cell
+from oracle import Source, assert_agrees_with_torch
+
+from npllm.layers import lstm_cell_backward, lstm_cell_forward
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("lead", [(), (6,), (0,)])
+def test_agrees_with_torch(torch, bias, lead):
+    layer = lstm_cell(Source(), lead, 3, 4, bias=bias)
+    cell = torch.nn.LSTMCell(3, 4, bias=bias, dtype=torch.float64)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+    def reference(x, h, c, *weights):
+        weights = dict(zip(names, weights, strict=False))
+        return torch.func.functional_call(cell, weights, (x, (h, c)))
+
+    assert_agrees_with_torch(torch, layer, reference)
+
+
+GOOD = {
+    "x": (2, 3),
+    "h": (2, 4),
+    "c": (2, 4),
+    "weight_ih": (16, 3),
+    "weight_hh": (16, 4),
+    "bias_ih": (16,),
+    "bias_hh": (16,),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("x", (2, 5), "x must have shape (..., 3), got (2, 5)"),
+        ("x", (3, 3), "x and h must have equal leading axes, got (3, 3) and (2, 4)"),
+        ("c", (2, 5), "c must have shape (2, 4), got (2, 5)"),
+        ("weight_ih", (12, 3), "weight_ih must have 16 rows, got 12"),
+        ("weight_hh", (16, 3), "weight_hh must have shape (16, 4), got (16, 3)"),
+        ("bias_ih", (4,), "bias_ih must have shape (16,), got (4,)"),
+        ("bias_hh", None, "bias_ih and bias_hh must be given both or neither"),
+    ],
+)
+def test_shapes_that_do_not_fit(name, shape, message):
+    args = [None if s is None else np.ones(s) for s in (GOOD | {name: shape}).values()]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lstm_cell_forward(*args)
+
+
+@pytest.mark.parametrize(("dh", "dc", "name"), [(1, 2, "dh'"), (2, 1, "dc'")])
+def test_cotangents_of_another_shape(dh, dc, name):
+    _, cache = lstm_cell_forward(*map(np.ones, GOOD.values()))
+    with pytest.raises(ValueError, match=rf"{name} must have shape \(2, 4\), got \(1, 4\)"):
+        lstm_cell_backward((np.ones((dh, 4)), np.ones((dc, 4))), cache)

@@ -1,0 +1,329 @@
+"""The LSTM over sequences: layers, directions, lengths, states in and out."""
+
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+from catalogue import lstm_weights
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import HUGE, Layer, Source, assert_agrees_with_torch, assert_close, frozen
+
+from npllm.layers import (
+    dropout_forward,
+    lstm_backward,
+    lstm_cell_backward,
+    lstm_cell_forward,
+    lstm_forward,
+)
+
+T, B, IN, H = 5, 4, 3, 6
+LENGTHS = {
+    "no lengths": None,
+    "full": [T] * B,
+    "unequal": [3, 5, 1, 5],
+    "all short": [2, 1, 4, 2],
+}
+NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+STACKS = {"one": (1, False), "two": (2, False), "both ways": (1, True), "two both ways": (2, True)}
+every_stack = pytest.mark.parametrize(("depth", "bidirectional"), STACKS.values(), ids=STACKS)
+any_sequences = given(
+    seed=st.integers(0, 99),
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    depth=st.integers(1, 2),
+    bidirectional=st.booleans(),
+    proj_size=st.sampled_from([0, 2]),
+)
+
+
+def bound(*args, **options):
+    return Layer(partial(lstm_forward, **options), lstm_backward, args)
+
+
+def drawn(source, shape, *, state=True, hidden=H, **kind):
+    """Return x of the given shape, weights and a state, time first."""
+    weights = lstm_weights(source, shape[-1], hidden, **kind)
+    args = (source.normal(*shape), weights)
+    if not state:
+        return args
+    rows = sum(name.startswith("weight_ih") for name in weights)
+    shown = weights["weight_hh_l0"].shape[1]
+    widths = ((rows, *shape[1:-1], shown), (rows, *shape[1:-1], hidden))
+    return (*args, tuple(source.normal(*width) for width in widths))
+
+
+def theirs(torch, depth, lengths=None, *, batch_first=False, **kind):
+    """Return torch's LSTM as a function of x, the weights and the state."""
+    pack, pad = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pad_packed_sequence
+
+    def reference(x, weights, *state):
+        width = x.shape[-1]
+        module = torch.nn.LSTM(
+            width, H, depth, batch_first=batch_first, dtype=torch.float64, **kind
+        )
+        steps = x.shape[1 if batch_first else 0]
+        if lengths is not None:
+            x = pack(x, torch.tensor(lengths), batch_first=batch_first, enforce_sorted=False)
+        y, final = torch.func.functional_call(module, weights, (x, *state))
+        if lengths is not None:
+            y, _ = pad(y, batch_first=batch_first, total_length=steps)
+        return y, final
+
+    return reference
+
+
+@every_stack
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("proj_size", [0, 2])
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize("shape", [(T, B, IN), (1, B, IN), (T, IN), (1, IN)], ids=str)
+def test_agrees_with_torch(torch, depth, bidirectional, bias, proj_size, state, shape):
+    kind = {"bias": bias, "proj_size": proj_size, "bidirectional": bidirectional}
+    layer = bound(*drawn(Source(), shape, state=state, depth=depth, **kind))
+    assert_agrees_with_torch(torch, layer, theirs(torch, depth, **kind))
+
+
+@every_stack
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("proj_size", [0, 2])
+@pytest.mark.parametrize("state", [True, False])
+def test_lengths_agree_with_packed_sequences(
+    torch, depth, bidirectional, lengths, batch_first, proj_size, state
+):
+    kind = {"proj_size": proj_size, "bidirectional": bidirectional}
+    x, *rest = drawn(Source(), (T, B, IN), state=state, depth=depth, **kind)
+    x = x.swapaxes(0, 1) if batch_first else x
+    layer = bound(x, *rest, batch_first=batch_first, lengths=lengths)
+    assert_agrees_with_torch(
+        torch, layer, theirs(torch, depth, lengths, batch_first=batch_first, **kind)
+    )
+
+
+@pytest.mark.parametrize("p", [0.4, 1.0])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dropout_sits_between_the_layers(torch, p, depth, bidirectional):
+    def forward(*args):
+        return lstm_forward(*args, dropout=p, rng=np.random.default_rng(5))
+
+    args = drawn(Source(), (T, B, IN), depth=depth, bidirectional=bidirectional)
+    directions = 1 + bidirectional
+    rng, ones = np.random.default_rng(5), np.ones((T, B, directions * H))
+    masks = [torch.tensor(dropout_forward(ones, p, rng)[0]) for _ in range(depth - 1)]
+    single = theirs(torch, 1, bidirectional=bidirectional)
+
+    def reference(y, weights, state):
+        finals = []
+        for k, layer_state in enumerate(zip(*(s.split(directions) for s in state), strict=True)):
+            own = {n.replace(f"_l{k}", "_l0"): w for n, w in weights.items() if f"_l{k}" in n}
+            y, final = single(y if k == 0 else y * masks[k - 1], own, layer_state)
+            finals.append(final)
+        return y, tuple(map(torch.cat, zip(*finals, strict=True)))
+
+    assert_agrees_with_torch(torch, Layer(forward, lstm_backward, args), reference)
+
+
+def test_certain_dropout_is_that_of_torch(torch):
+    layer = Layer(
+        lambda *args: lstm_forward(*args, dropout=1.0, rng=np.random.default_rng(5)),
+        lstm_backward,
+        drawn(Source(), (T, B, IN), depth=2),
+    )
+    assert_agrees_with_torch(torch, layer, theirs(torch, 2, dropout=1.0))
+
+
+@given(seed=st.integers(0, 99), steps=st.integers(0, 5), batch=st.integers(0, 3))
+def test_step_by_step_is_the_whole_sequence(seed, steps, batch):
+    source = Source(seed)
+    x, weights, (h0, c0) = drawn(source, (steps, batch, IN), hidden=3)
+    (y, (h_n, c_n)), (dy, (dh_n, dc_n)), gradients = bound(x, weights, (h0, c0)).run()
+    order = [weights[name] for name in NAMES]
+
+    caches, h, c = [], h0[0], c0[0]
+    for t in range(steps):
+        (h, c), cache = lstm_cell_forward(x[t], h, c, *order)
+        assert_close(h, y[t], floor=1)
+        caches.append(cache)
+    assert_close((h[None], c[None]), (h_n, c_n), floor=1)
+
+    dx, dweights = np.zeros_like(x), {name: np.zeros_like(weights[name]) for name in NAMES}
+    dh, dc = dh_n[0], dc_n[0]
+    for t in reversed(range(steps)):
+        dx[t], dh, dc, *step_gradients = lstm_cell_backward((dh + dy[t], dc), caches[t])
+        for name, gradient in zip(NAMES, step_gradients, strict=True):
+            dweights[name] += gradient
+    assert_close(gradients, (dx, dweights, (dh[None], dc[None])), floor=1)
+
+
+@any_sequences
+def test_a_padded_batch_equals_its_rows_run_alone(seed, lengths, depth, bidirectional, proj_size):
+    steps = max(*lengths, 1) + 1  # padding in every row
+    x, weights, (h0, c0) = drawn(
+        Source(seed),
+        (steps, len(lengths), IN),
+        hidden=3,
+        depth=depth,
+        bidirectional=bidirectional,
+        proj_size=proj_size,
+    )
+    layer = bound(x, weights, (h0, c0), lengths=lengths)
+    (y, (h_n, c_n)), (dy, (dh_n, dc_n)), (dx, dweights, (dh0, dc0)) = layer.run()
+    total = {name: np.zeros_like(w) for name, w in weights.items()}
+    for b, n in enumerate(lengths):
+        alone, cache = lstm_forward(x[:n, b], weights, (h0[:, b], c0[:, b]))
+        assert_close((y[:n, b], (h_n[:, b], c_n[:, b])), alone, floor=1)
+        dalone = lstm_backward((dy[:n, b], (dh_n[:, b], dc_n[:, b])), cache)
+        assert_close((dx[:n, b], (dh0[:, b], dc0[:, b])), (dalone[0], dalone[2]), floor=1)
+        assert (y[n:, b] == 0).all()
+        assert (dx[n:, b] == 0).all()
+        for name, gradient in dalone[1].items():
+            total[name] += gradient
+    assert_close(dweights, total, floor=1)
+
+
+@any_sequences
+def test_what_lies_in_the_padding_is_irrelevant(seed, lengths, depth, bidirectional, proj_size):
+    kind = {"depth": depth, "bidirectional": bidirectional, "proj_size": proj_size}
+    x, *rest = drawn(Source(seed), (4, len(lengths), IN), hidden=3, **kind)
+    padding = np.arange(4)[:, None] >= lengths
+    others = [frozen(np.where(padding[..., None], value, x)) for value in (HUGE, np.nan)]
+    expected, *results = [bound(x, *rest, lengths=lengths).run() for x in (x, *others)]
+    for result in results:
+        assert_close(result, expected, floor=1)
+
+
+def test_a_cotangent_of_the_padding_is_irrelevant():
+    x, weights = Source().normal(3, 2, IN), lstm_weights(Source(), IN, H)
+    (y, _), cache = lstm_forward(x, weights, lengths=[3, 1])
+    dy = np.ones(y.shape)
+    expected = lstm_backward((dy.copy(), None), cache)
+    dy[1:, 1] = np.nan
+    assert_close(lstm_backward((dy, None), cache), expected, floor=1)
+
+
+@given(seed=st.integers(0, 99), cut=st.integers(0, 6))
+def test_a_state_carries_a_sequence_over_a_cut(seed, cut):
+    x, weights, state = drawn(Source(seed), (6, 2, IN), hidden=3, depth=2)
+    (y, final), dy, (dx, dweights, dstate) = bound(x, weights, state).run()
+    (y_1, middle), cache_1 = lstm_forward(x[:cut], weights, state)
+    (y_2, final_2), cache_2 = lstm_forward(x[cut:], weights, middle)
+    assert_close((np.concatenate([y_1, y_2]), final_2), (y, final), floor=1)
+    dx_2, dweights_2, dmiddle = lstm_backward((dy[0][cut:], dy[1]), cache_2)
+    dx_1, dweights_1, dstate_1 = lstm_backward((dy[0][:cut], dmiddle), cache_1)
+    assert_close((np.concatenate([dx_1, dx_2]), dstate_1), (dx, dstate), floor=1)
+    assert_close({name: dweights_1[name] + dweights_2[name] for name in weights}, dweights, floor=1)
+
+
+@pytest.mark.parametrize("t", range(T - 1))
+def test_a_later_token_moves_no_earlier_output(t):
+    x, weights = drawn(Source(), (T, B, IN), state=False, depth=2)
+    other = np.array(x)
+    other[t + 1 :] = 9.0
+    (y, _), cache = lstm_forward(x, weights)
+    (y_other, _), _ = lstm_forward(other, weights)
+    assert_close(y_other[: t + 1], y[: t + 1], tolerance=0)
+    assert (y_other[t + 1] != y[t + 1]).all()
+    dy = np.array(Source(1).like(y))
+    dy[t + 1 :] = 0
+    dx, _ = lstm_backward((dy, None), cache)
+    assert (dx[t + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_an_unseen_final_state_is_one_with_a_zero_cotangent(state):
+    args = drawn(Source(), (T, B, IN), state=state, depth=2, bidirectional=True, proj_size=2)
+    (y, final), cache = lstm_forward(*args, lengths=LENGTHS["unequal"])
+    dy = Source(1).like(y)
+    zeros = tuple(map(np.zeros_like, final))
+    assert_close(lstm_backward((dy, None), cache), lstm_backward((dy, zeros), cache))
+
+
+def test_a_missing_state_is_one_of_zeros():
+    x, weights, (h0, c0) = drawn(Source(), (T, B, IN), depth=2)
+    zeros = (np.zeros_like(h0), np.zeros_like(c0))
+    y, dy, (dx, dweights) = bound(x, weights).run()
+    same, cache = lstm_forward(x, weights, zeros)
+    assert_close(same, y, tolerance=0)
+    assert_close(lstm_backward(dy, cache)[:2], (dx, dweights), tolerance=0)
+
+
+def without(*names):
+    return lambda weights: {key: w for key, w in weights.items() if key not in names}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _: {}, "weights lacks weight_hh_l0, weight_ih_l0"),
+        (without("weight_hh_l0"), "weights lacks weight_hh_l0"),
+        (without("bias_hh_l1"), "weights lacks bias_hh_l1"),
+        (without("weight_ih_l1"), "weights has bias_hh_l1, bias_ih_l1, weight_hh_l1, which"),
+        (without("bias_ih_l0"), "weights has bias_hh_l0, bias_hh_l1, bias_ih_l1, which fits no"),
+        (lambda w: w | {"head": np.ones(3)}, "weights has head, which fits no layer"),
+        (
+            lambda w: w | {"weight_ih_l0_reverse": w["weight_ih_l0"]},
+            "weights lacks bias_hh_l0_reverse, bias_hh_l1_reverse",
+        ),
+        (
+            lambda w: w | {"weight_ih_l0": np.ones((24, 5))},
+            "weight_ih_l0 must have shape (24, 3), got (24, 5)",
+        ),
+        (
+            lambda w: w | {"bias_hh_l1": np.ones(6)},
+            "bias_hh_l1 must have shape (24,), got (6,)",
+        ),
+        (
+            lambda w: w | {"weight_hh_l1": np.ones((24, 2))},
+            "weight_hh_l1 must have shape (24, 6), got (24, 2)",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit(change, message):
+    weights = lstm_weights(Source(), IN, H, depth=2)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lstm_forward(np.ones((T, B, IN)), change(weights))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "error", "message"),
+    [
+        ((IN,), {}, ValueError, "x must have shape (T, B, I) or (T, I), got (3,)"),
+        ((T, B, IN), {"lengths": [1.0] * B}, TypeError, "lengths must be integers, got float64"),
+        ((T, B, IN), {"lengths": [1, 6, 1, 1]}, ValueError, "lengths must lie in [0, 6), got 6"),
+        ((T, B, IN), {"lengths": [1, -1, 1, 1]}, ValueError, "lengths must lie in [0, 6), got -1"),
+        ((T, B, IN), {"lengths": [1]}, ValueError, "lengths must have shape (4,), got (1,)"),
+        ((T, IN), {"lengths": [1] * B}, ValueError, "lengths must have shape (1,), got (4,)"),
+        ((T, B, IN), {"dropout": -1.0}, ValueError, "p must lie in [0, 1], got -1.0"),
+        ((T, B, IN), {"dropout": 0.5}, ValueError, "rng must be a numpy.random.Generator"),
+    ],
+)
+def test_refuses(shape, options, error, message):
+    weights = lstm_weights(Source(), IN, H, depth=2)
+    with pytest.raises(error, match=re.escape(message)):
+        lstm_forward(np.ones(shape), weights, **options)
+
+
+@pytest.mark.parametrize(
+    ("h0", "c0", "message"),
+    [
+        ((1, B, H), (2, B, H), "h0 must have shape (2, 4, 6), got (1, 4, 6)"),
+        ((2, B, H), (2, B, 5), "c0 must have shape (2, 4, 6), got (2, 4, 5)"),
+        ((2, H), (2, H), "h0 must have shape (2, 4, 6), got (2, 6)"),
+    ],
+)
+def test_states_that_do_not_fit(h0, c0, message):
+    weights = lstm_weights(Source(), IN, H, depth=2)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lstm_forward(np.ones((T, B, IN)), weights, (np.ones(h0), np.ones(c0)))
+
+
+def test_a_cotangent_of_another_shape():
+    _, cache = lstm_forward(np.ones((T, B, IN)), lstm_weights(Source(), IN, H))
+    with pytest.raises(ValueError, match=r"dy must have shape \(5, 4, 6\), got \(4, 4, 6\)"):
+        lstm_backward((np.ones((4, B, H)), None), cache)
+    for name, state in {"dh_n": ((1, 1, H), (1, B, H)), "dc_n": ((1, B, H), (1, 1, H))}.items():
+        with pytest.raises(ValueError, match=rf"{name} must have shape \(4, 6\), got \(1, 6\)"):
+            lstm_backward((np.ones((T, B, H)), tuple(map(np.ones, state))), cache)
