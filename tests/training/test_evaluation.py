@@ -1,0 +1,100 @@
+"""Evaluation: every token but the first is scored, once, by what stands before it."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.layers import cross_entropy_forward, log_softmax_forward
+from npllm.models import LSTMLanguageModel
+from npllm.parallel import workers
+from npllm.text import CharacterTokenizer, WordTokenizer
+from npllm.training import Evaluation, evaluate
+
+CHARACTERS = CharacterTokenizer(list("abcdefg"))
+
+
+class Bigrams:
+    """A model that sees one token back: its score does not depend on how the text is cut."""
+
+    def __init__(self, size):
+        self.table = np.random.default_rng(0).normal(size=(size, size))
+
+    def predict(self, ids, state=None):
+        return self.table[ids], state
+
+
+@given(st.integers(2, 300), st.integers(1, 40), st.integers(1, 30), st.integers(1, 3))
+def test_every_token_but_the_first_is_scored_once(n, streams, length, threads):
+    model, ids = Bigrams(7), np.random.default_rng(n).integers(7, size=n)
+    with workers(threads) as pool:
+        result = evaluate(model, CHARACTERS, ids, pool, streams=streams, length=length)
+    log_p, _ = log_softmax_forward(model.table)
+    np.testing.assert_allclose(result.nats, -log_p[ids[:-1], ids[1:]].sum(), rtol=1e-12)
+    assert (result.tokens, result.characters) == (n - 1, n - 1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = LSTMLanguageModel(7, 4, 5, num_layers=2, dtype=np.float64)
+    made.parameters.vector *= 4
+    return made
+
+
+def score(model, ids):
+    logits, _ = model.predict(ids[None, :-1])
+    return float(cross_entropy_forward(logits, ids[None, 1:], reduction="sum")[0])
+
+
+@pytest.mark.parametrize("length", [1, 7, 99, 100, 1000])
+def test_one_stream_is_the_text_from_start_to_end(model, length):
+    ids = np.random.default_rng(1).integers(7, size=101)
+    with workers(1) as pool:
+        result = evaluate(model, CHARACTERS, ids, pool, streams=1, length=length)
+    np.testing.assert_allclose(result.nats, score(model, ids), rtol=1e-12)
+    assert result.tokens == 100
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_streams_are_texts_of_their_own(model, threads):
+    ids = np.random.default_rng(1).integers(7, size=101)
+    with workers(threads) as pool:
+        result = evaluate(model, CHARACTERS, ids, pool, streams=3, length=10)
+    width = 34  # 100 tokens in 3 streams
+    parts = [ids[start : start + width + 1] for start in (0, width, 2 * width)]
+    expected = sum(score(model, part) for part in parts)
+    np.testing.assert_allclose(result.nats, expected, rtol=1e-12)
+
+
+def test_dropout_is_off():
+    models = [LSTMLanguageModel(7, 4, 5, dropout=dropout) for dropout in (0.0, 0.5)]
+    ids = np.random.default_rng(1).integers(7, size=50)
+    with workers(1) as pool:
+        one, other = (evaluate(model, CHARACTERS, ids, pool) for model in models)
+    assert one == other
+
+
+def test_measures():
+    words = WordTokenizer.train("to be to be to be", 10)
+    ids = words.encode("to be to")
+    uniform = type("Uniform", (), {"predict": lambda _, i, s=None: (np.zeros((*i.shape, 16)), s)})
+    with workers(1) as pool:
+        result = evaluate(uniform(), words, ids, pool)
+    assert result.tokens == len(ids) - 1
+    assert result.characters == len("to be to") - len(words.vocabulary[ids[0]])
+    assert result.loss == pytest.approx(math.log(16), rel=1e-12)
+    assert result.perplexity == pytest.approx(16, rel=1e-12)
+    bits = 4 * result.tokens / result.characters
+    assert result.bits_per_character == pytest.approx(bits, rel=1e-12)
+
+
+def test_a_huge_loss_has_an_infinite_perplexity():
+    assert Evaluation(nats=1e6, tokens=10, characters=10).perplexity == math.inf
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_text_needs_two_tokens(n):
+    with workers(1) as pool, pytest.raises(ValueError, match=f"at least 2 tokens .* got {n}"):
+        evaluate(Bigrams(7), CHARACTERS, np.zeros(n, np.int64), pool)

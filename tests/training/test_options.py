@@ -1,0 +1,102 @@
+"""Options: each is checked, and none goes unexplained."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from npllm import optim
+from npllm.models import LSTMLanguageModel
+from npllm.text import CharacterTokenizer, ContiguousBatches, ShuffledWindows, WordTokenizer
+from npllm.training import Options
+
+NAN, INF = float("nan"), float("inf")
+SIZES = [
+    *("vocab_size", "embed_size", "hidden_size", "layers", "batch_size", "length", "steps"),
+    *("threads", "log_every", "eval_every", "checkpoint_every", "decay_every"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in SIZES for value in (0, -1)),
+        *(
+            (name, value)
+            for name in ("clip", "lr", "momentum", "weight_decay", "decay")
+            for value in (-0.1, NAN, INF)
+        ),
+        *((name, value) for name in ("warmup", "dropout") for value in (-0.1, 1.0, NAN)),
+        *(("held_out", value) for value in (0.0, 1.0, -0.1, NAN)),
+        ("seed", -1),
+        *(
+            (name, "other")
+            for name in ("model", "tokenizer", "optimizer", "schedule", "windows", "dtype")
+        ),
+    ],
+)
+def test_values_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=name) as error:
+        Options(**{name: value})
+    assert str(value) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_every_option_is_explained_and_in_a_group():
+    for option in fields(Options):
+        assert option.metadata["help"], option.name
+        assert option.metadata["group"] in {"text", "model", "optimizer", "run"}, option.name
+        choices = option.metadata["choices"]
+        assert not choices or option.default in choices, option.name
+    assert Options() == Options()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("adam", optim.Adam, {}),
+        ("adamw", optim.AdamW, {"weight_decay": 0.1}),
+        ("sgd", optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        ("rmsprop", optim.RMSprop, {"momentum": 0.9}),
+    ],
+)
+def test_optimizers(name, kind, options):
+    model = LSTMLanguageModel(3, 2, 2)
+    made = Options(optimizer=name, lr=0.5, **options).make_optimizer(model)
+    assert type(made) is kind
+    assert made.lr == 0.5
+    assert made.vector is model.parameters.vector
+    assert {option: getattr(made, option) for option in options} == options
+
+
+def test_models():
+    options = Options(
+        embed_size=6, hidden_size=6, layers=2, dropout=0.1, tie_weights=True, dtype="float64"
+    )
+    model = options.make_model(5, np.random.default_rng(0))
+    assert model.config == {
+        "vocab_size": 5,
+        "embed_size": 6,
+        "hidden_size": 6,
+        "num_layers": 2,
+        "dropout": 0.1,
+        "tie_weights": True,
+    }
+    assert model.parameters.vector.dtype == np.float64
+
+
+def test_tokenizers_and_batches():
+    characters = Options().make_tokenizer("aab", "aabc")
+    words = Options(tokenizer="word", vocab_size=9).make_tokenizer("go go go went", "go go ?")
+    assert isinstance(characters, CharacterTokenizer)
+    assert characters.vocabulary == ("a", "b", "c")
+    assert isinstance(words, WordTokenizer)
+    assert words.vocabulary == (*" ?egnotw", " go")
+    ids = np.arange(100)
+    assert isinstance(Options(length=3).make_batches(ids, 2), ContiguousBatches)
+    one, other = (
+        Options(length=3, windows="shuffled", seed=seed).make_batches(ids, 2) for seed in (0, 1)
+    )
+    assert one[0].ids.shape == (2, 3)
+    assert isinstance(one, ShuffledWindows)
+    assert not np.array_equal(one[0].ids, other[0].ids)
