@@ -34,14 +34,17 @@ def make_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0, 1 a failed check, 2 bad input, 130 interrupted."""
+    """Run a command; return the exit status.
+
+    0 is success, 1 a failed check, 2 bad input, 130 Ctrl-C, 141 that the output's reader has left.
+    """
     options = make_parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except BrokenPipeError:
-        # whoever read the output has left; keep Python from complaining when it flushes
+        # keep Python from complaining when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130

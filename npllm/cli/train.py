@@ -84,17 +84,22 @@ def _run(options: argparse.Namespace) -> int:
     run = _resume(options) if options.resume else _create(options)
     _introduce(run)
     with _interruptible() as interrupted:
-        for step in _progress(run):
-            if interrupted and step < run.options.steps:
-                run.save()
-                print(f"stopped at step {step}; go on with: npllm train --resume {run.directory}")
-                return 130
+        try:
+            for step in _progress(run):
+                if interrupted and step < run.options.steps:
+                    run.save()
+                    resume = f"npllm train --resume {run.directory}"
+                    print(f"stopped at step {step}; go on with: {resume}")
+                    return 130
+        except BrokenPipeError:
+            run.save()
+            raise
     if options.sample:
         print("\nA sample of what it writes:\n")
         prompt = run.tokenizer.vocabulary[0]
         rng = np.random.default_rng(run.options.seed)
         write(run.model, run.tokenizer, prompt, options.sample, rng, temperature=0.8)
-    print(f"\nMore of it: npllm generate {run.directory} --prompt 'The ' --tokens 500")
+    print(f"\nMore of it: npllm generate {run.directory} --tokens 500")
     return 0
 
 

@@ -213,7 +213,7 @@ class LSTMLanguageModel:
         loss, loss_cache = cross_entropy_forward(logits, targets, reduction="sum")
         gradients = self.backward(cross_entropy_backward(1.0, loss_cache), cache)
         tokens = int(np.count_nonzero(targets != -100))
-        return LossAndGradients(float(loss), gradients, tokens, cache.state)
+        return LossAndGradients(loss.item(), gradients, tokens, cache.state)
 
     def predict(self, ids: npt.ArrayLike, state: State | None = None) -> tuple[Array, State]:
         """Return the logits (B, T, V) and the final state, without dropout."""

@@ -73,7 +73,8 @@ class ContiguousBatches:
 class ShuffledWindows:
     """Windows of T tokens in random order, each starting from a zero state.
 
-    An epoch shows every window once; each epoch shifts the windows' grid and draws a new order.
+    An epoch shows a window once, except those too few for a last batch, which it leaves out; each
+    epoch shifts the windows' grid and draws a new order.
 
     Args:
         ids: the text.

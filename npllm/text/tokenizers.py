@@ -39,9 +39,10 @@ class _Vocabulary:
     kind: ClassVar[str]
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
-        if not vocabulary or len(set(vocabulary)) != len(vocabulary) or "" in vocabulary:
-            raise ValueError("a vocabulary must hold distinct, non-empty tokens, and at least one")
         self.vocabulary = tuple(vocabulary)
+        distinct = set(self.vocabulary)
+        if not distinct or len(distinct) != len(self.vocabulary) or "" in distinct:
+            raise ValueError("a vocabulary must hold distinct, non-empty tokens, and at least one")
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids: their tokens, one after the other.

@@ -117,6 +117,10 @@ class Options:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must lie strictly between 0 and 1, got {self.held_out}")
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum is for sgd and rmsprop, not for {self.optimizer}")
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"nesterov is for sgd, not for {self.optimizer}")
 
     def make_tokenizer(self, train: str, text: str) -> CharacterTokenizer | WordTokenizer:
         """Return the tokenizer: words of the training part, characters of the whole text."""

@@ -77,5 +77,5 @@ def test_a_reader_may_leave(place):
     assert process.stdout.read(5)
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) == 141
     process.stderr.close()
