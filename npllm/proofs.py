@@ -191,6 +191,11 @@ def _lstm(rng: Generator) -> Iterator[Case]:
         x = rng.normal(size=(steps, batch, input_size))
         x = x.swapaxes(0, 1) if options.get("batch_first") else x
         yield Case(label, _seeded_lstm(options), layers.lstm_backward, (x, weights, state))
+        if label in ("one layer", "two layers, bidirectional, lengths, dropout"):
+            ids, table = rng.integers(6, size=(steps, batch)), rng.normal(size=(6, input_size))
+            forward = _seeded_lstm_of_ids(ids, options)
+            args = (table, weights, state)
+            yield Case(f"looked up, {label}", forward, layers.lstm_backward, args)
     alone = (x[0], weights, (state[0][:, 0], state[1][:, 0]))
     yield Case("one sequence", _seeded_lstm({}), layers.lstm_backward, alone)
     yield Case("zero state", _seeded_lstm({}), layers.lstm_backward, (x, weights))
@@ -200,6 +205,14 @@ def _seeded_lstm(options: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
     def forward(x: Array, weights: dict[str, Array], state: Any = None) -> tuple[Any, Any]:
         rng = np.random.default_rng(5)
         return layers.lstm_forward(x, weights, state, rng=rng, **options)
+
+    return forward
+
+
+def _seeded_lstm_of_ids(ids: Array, options: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
+    def forward(embedding: Array, weights: dict[str, Array], state: Any) -> tuple[Any, Any]:
+        rng = np.random.default_rng(5)
+        return layers.lstm_forward(ids, weights, state, embedding=embedding, rng=rng, **options)
 
     return forward
 

@@ -29,6 +29,7 @@ def lstm_forward(
     weights: Mapping[str, Array],
     state: State | None = None,
     *,
+    embedding: Array | None = None,
     lengths: npt.ArrayLike | None = None,
     batch_first: bool = False,
     dropout: float = 0.0,
@@ -46,6 +47,9 @@ def lstm_forward(
             is read off the names. A deeper layer's I is the width of the output below it.
         state: (h0, c0), each (L, B, H), or (L, H) for a single sequence; with two directions the
             first axis is 2L, layer by layer, forward before reverse. Zeros where None.
+        embedding: (V, I). With it x is integers in [0, V) without the last axis, and the input is
+            ``embedding[x]``. That costs less where V is smaller than T B, since the first layer's
+            W_ih meets each word once.
         lengths: (B,) integers in [0, T]: how much of each sequence is real. The output is zero
             beyond, the state is that of the last real step, and the reverse direction starts
             there. As torch does with packed sequences, in any order of lengths.
@@ -70,21 +74,26 @@ def lstm_forward(
     >>> c.tolist(), bool(np.isclose(y[2, 0], np.tanh(0.875) / 2))
     ([[0.875]], True)
     """
-    layers = _layers(weights)
-    single = x.ndim == 2
-    if x.ndim not in (2, 3):
-        raise ValueError(f"x must have shape (T, B, I) or (T, I), got {x.shape}")
-    inputs = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, I)
-    steps, batch, _ = inputs.shape
+    x, layers = np.asarray(x), _layers(weights)
+    last = "" if embedding is not None else ", I"
+    axes = 3 - (embedding is not None)
+    single = x.ndim == axes - 1
+    if not single and x.ndim != axes:
+        raise ValueError(f"x must have shape (T, B{last}) or (T{last}), got {x.shape}")
+    y = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, ...)
+    steps, batch = y.shape[:2]
     real = _real_steps(lengths, steps, batch)
-    if real is not None:  # whatever pads a sequence, NaN too, must not reach a product
-        inputs = np.where(real, inputs, np.zeros((), x.dtype))
-    h0, c0 = _initial_state(state, layers, weights, batch, single, x.dtype)
+    if embedding is not None:
+        y = check_ids(y, len(embedding), "x")
+    elif real is not None:  # whatever pads a sequence, NaN too, must not reach a product
+        y = np.where(real, y, np.zeros((), x.dtype))
+    dtype = x.dtype if embedding is None else embedding.dtype
+    h0, c0 = _initial_state(state, layers, weights, batch, single, dtype)
 
     caches: list[DirectionCache] = []
     dropout_caches, h_n, c_n = [], [], []
-    y = inputs
     for depth, suffixes in enumerate(layers):
+        table = embedding if depth == 0 else None
         if depth > 0:
             y, dropout_cache = dropout_forward(y, dropout, rng)
             dropout_caches.append(dropout_cache)
@@ -93,8 +102,10 @@ def lstm_forward(
             index = len(caches)
             reverse = suffix.endswith("_reverse")
             seen = _reversed(y, lengths) if reverse else y
+            source, ids = (seen, None) if table is None else (table, seen)
+            picked = DirectionWeights.pick(weights, suffix, source.shape[-1])
             out, h, c, direction_cache = lstm_direction_forward(
-                seen, h0[index], c0[index], DirectionWeights.pick(weights, suffix, seen), real
+                source, ids, h0[index], c0[index], picked, real
             )
             outputs.append(_reversed(out, lengths) if reverse else out)
             h_n.append(h)
@@ -114,6 +125,8 @@ def lstm_backward(
     dy: tuple[Array, State | None], cache: Any
 ) -> tuple[Array, dict[str, Array]] | tuple[Array, dict[str, Array], State]:
     """Return dx, dweights (by name) and, where a state was given, (dh0, dc0).
+
+    Where an embedding was given, its gradient stands in the place of dx.
 
     Args:
         dy: (dy, (dh_n, dc_n)), shaped as the forward's result; None in place of the pair where
@@ -144,12 +157,15 @@ def lstm_backward(
             dh, dc = (None, None) if dfinal is None else (dfinal[0][k], dfinal[1][k])
             dseen, dh0[k], dc0[k], gradients = lstm_direction_backward(piece, dh, dc, caches[k])
             dweights.update((f"{name}_{suffix}", g) for name, g in gradients.items())
-            dseen = _reversed(dseen, lengths) if reverse else dseen
+            if reverse and caches[k].lookup is None:
+                dseen = _reversed(dseen, lengths)
             below = dseen if below is None else below + dseen
         # y = dropout(y)
         assert below is not None
         dout = dropout_backward(below, dropout_caches[depth - 1]) if depth > 0 else below
-    dx = dout[:, 0] if single else dout.swapaxes(0, 1) if batch_first else dout
+    dx = dout
+    if caches[0].lookup is None:
+        dx = dout[:, 0] if single else dout.swapaxes(0, 1) if batch_first else dout
     if not has_state:
         return dx, dweights
     dstate = (np.stack(dh0), np.stack(dc0))

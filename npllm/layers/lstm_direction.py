@@ -1,11 +1,15 @@
 """One layer of an LSTM in one direction: the recurrence, and its backward through time.
 
-The equations are those of :mod:`npllm.layers.lstm_cell`. Two things make them fast here:
+The equations are those of :mod:`npllm.layers.lstm_cell`. What makes them fast here:
 
-* the input's share of all gates is one matrix product for the whole sequence, before the loop;
+* what does not wait for the step before is done for the whole sequence at once: the input's share
+  of all gates, one matrix product, before the forward's loop; in the backward the factors by which
+  dh and dc reach the gates, before its loop, and the gradients of the weights, after it;
 * all four gates take one tanh, since sigmoid(a) = (1 + tanh(a / 2)) / 2: with HALF and SHIFT
   constant over each gate, a gate is HALF * tanh(HALF * a) + SHIFT. The inner HALF is multiplied
-  into the weights once a call. The backward uses the weights as they were given.
+  into the weights once a call. The backward uses the weights as they were given;
+* where the input is rows of a table, W_ih is multiplied with the table and the rows of the product
+  are looked up: once a word instead of once a position, since W (E x) = (W E) x.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npllm.layers.arrays import Array, as_rows, check_shape
+from npllm.layers.embedding import embedding_backward, embedding_forward
 
 
 class DirectionWeights(NamedTuple):
@@ -28,13 +33,13 @@ class DirectionWeights(NamedTuple):
     hr: Array | None  # (P, H)
 
     @classmethod
-    def pick(cls, weights: Mapping[str, Array], suffix: str, x: Array) -> DirectionWeights:
-        """Take the weights named ``..._suffix``, having checked their shapes."""
+    def pick(cls, weights: Mapping[str, Array], suffix: str, width: int) -> DirectionWeights:
+        """Take the weights named ``..._suffix`` for inputs of a width, having checked shapes."""
         hr = weights.get(f"weight_hr_{suffix}")
         hidden = len(weights[f"weight_hh_{suffix}"]) // 4
         shown = hidden if hr is None else len(hr)
         shapes = {
-            "weight_ih": (4 * hidden, x.shape[-1]),
+            "weight_ih": (4 * hidden, width),
             "weight_hh": (4 * hidden, shown),
             "bias_ih": (4 * hidden,),
             "bias_hh": (4 * hidden,),
@@ -52,7 +57,8 @@ class DirectionWeights(NamedTuple):
 class DirectionCache(NamedTuple):
     """What the backward needs of the forward."""
 
-    x: Array  # (T, B, I)
+    x: Array  # (T, B, I), or the table (V, I)
+    lookup: Any  # the cache of the look-up in the table, or None
     h0: Array  # (B, P)
     weights: DirectionWeights
     real: Array | None  # (T, B, 1)
@@ -71,15 +77,33 @@ def _gate_constants(hidden: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
 
 
 def lstm_direction_forward(
-    x: Array, h0: Array, c0: Array, weights: DirectionWeights, real: Array | None
+    x: Array,
+    ids: Array | None,
+    h0: Array,
+    c0: Array,
+    weights: DirectionWeights,
+    real: Array | None,
 ) -> tuple[Array, Array, Array, DirectionCache]:
-    """Run one layer in one direction; return y, h_n, c_n and the cache."""
-    (steps, batch, _), hidden = x.shape, c0.shape[-1]
+    """Run one layer in one direction; return y, h_n, c_n and the cache.
+
+    Args:
+        x: (T, B, I), or a table (V, I) where ``ids`` are given.
+        ids: (T, B) rows of the table, or None.
+        h0: (B, P).
+        c0: (B, H).
+        weights: of the layer in this direction.
+        real: (T, B, 1), False beyond a sequence's end; None where all steps are real.
+    """
+    batch, hidden = c0.shape
     half, shift = _gate_constants(hidden, x.dtype)
-    gates = as_rows(x) @ (weights.ih * half[:, None]).T  # (TB, 4H)
+    shares = as_rows(x) @ (weights.ih * half[:, None]).T  # (TB, 4H), or (V, 4H)
     if weights.bias_ih is not None and weights.bias_hh is not None:
-        gates += (weights.bias_ih + weights.bias_hh) * half
-    gates = gates.reshape(steps, batch, 4 * hidden)
+        shares += (weights.bias_ih + weights.bias_hh) * half
+    if ids is None:
+        gates, lookup = shares.reshape(*x.shape[:2], 4 * hidden), None  # (T, B, 4H)
+    else:
+        gates, lookup = embedding_forward(ids, shares)
+    steps = len(gates)
     recurrent = np.ascontiguousarray((weights.hh * half[:, None]).T)  # (P, 4H)
     cells = np.empty((steps + 1, batch, hidden), x.dtype)
     h = np.empty((steps + 1, *h0.shape), x.dtype)
@@ -105,16 +129,22 @@ def lstm_direction_forward(
             np.copyto(cells[t + 1], cells[t], where=~real[t])
             np.copyto(h[t + 1], h[t], where=~real[t])
     y = h[1:] if real is None else np.where(real, h[1:], np.zeros((), x.dtype))
-    cache = DirectionCache(x, h0, weights, real, gates, cells, tanh_cells, h, shown)
+    cache = DirectionCache(x, lookup, h0, weights, real, gates, cells, tanh_cells, h, shown)
     return y, h[-1], cells[-1], cache
 
 
 def lstm_direction_backward(
     dy: Array, dh: Array | None, dc: Array | None, cache: DirectionCache
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
-    """Return dx, dh0, dc0 and the gradients of the weights by name."""
-    x, h0, weights, real, gates, cells, tanh_cells, h, shown = cache
-    steps = len(tanh_cells)
+    """Return dx (or the table's gradient), dh0, dc0 and the gradients of the weights by name.
+
+    Args:
+        dy: (T, B, P).
+        dh: (B, P), of the final state, or None for zeros.
+        dc: (B, H), of the final state, or None for zeros.
+        cache: what :func:`lstm_direction_forward` returned.
+    """
+    x, lookup, h0, weights, real, gates, cells, tanh_cells, h, shown = cache
     check_shape(dy, h[1:].shape, "dy")
     dh = np.zeros_like(h0) if dh is None else dh
     dc = np.zeros_like(cells[0]) if dc is None else dc
@@ -124,10 +154,8 @@ def lstm_direction_backward(
         # y = where(real, h, 0)
         dy = np.where(real, dy, np.zeros((), dy.dtype))
     dhr = None if weights.hr is None else np.zeros_like(weights.hr)
-    da = np.empty_like(gates)  # (T, B, 4H)
-    for t in reversed(range(steps)):
-        i, f, g, o = _four(gates[t])
-        da_i, da_f, da_g, da_o = _four(da[t])
+    through_c, da = _factors(gates, cells[:-1], tanh_cells)
+    for t in reversed(range(len(da))):
         dh_t = dh + dy[t]  # (B, P)
         if real is not None:
             dh_t *= real[t]
@@ -137,40 +165,67 @@ def lstm_direction_backward(
             dshown = dh_t @ weights.hr  # (B, H)
             dhr += dh_t.T @ shown[t]
         # shown = o * tanh(c)
-        dc_t = dshown * o
-        dc_t *= 1 - tanh_cells[t] * tanh_cells[t]
+        dc_t = dshown * through_c[t]
         dc_t += dc
         if real is not None:
             dc_t *= real[t]
-        # o = sigmoid(a_o)
-        np.multiply(dshown, tanh_cells[t], out=da_o)
-        da_o *= o * (1 - o)
-        # c = f * c_previous + i * g, i = sigmoid(a_i), f = sigmoid(a_f), g = tanh(a_g)
-        np.multiply(dc_t, g, out=da_i)
-        da_i *= i * (1 - i)
-        np.multiply(dc_t, cells[t], out=da_f)
-        da_f *= f * (1 - f)
-        np.multiply(dc_t, i, out=da_g)
-        da_g *= 1 - g * g
+        i, f, g, o = _four(da[t])
+        o *= dshown
+        # c = f * c_previous + i * g
+        i *= dc_t
+        f *= dc_t
+        g *= dc_t
         # a = x @ ih.T + h_previous @ hh.T + biases
-        dh_previous, dc_previous = da[t] @ weights.hh, dc_t * f
+        dh_previous, dc_previous = da[t] @ weights.hh, dc_t * _four(gates[t])[1]
         if real is not None:
             # beyond its length a sequence hands its state on unchanged
             dh_previous += np.where(real[t], np.zeros((), dh.dtype), dh)
             dc_previous += np.where(real[t], np.zeros((), dc.dtype), dc)
         dh, dc = dh_previous, dc_previous
-    flat = as_rows(da)  # (TB, 4H)
+    # gates = shares[ids]
+    dshares = as_rows(da) if lookup is None else embedding_backward(da, lookup)  # (TB or V, 4H)
+    # shares = x @ ih.T + bias_ih + bias_hh
     gradients = {
-        "weight_ih": flat.T @ as_rows(x),  # (4H, I)
-        "weight_hh": flat.T @ as_rows(h[:-1]),  # (4H, P)
+        "weight_ih": dshares.T @ as_rows(x),  # (4H, I)
+        "weight_hh": as_rows(da).T @ as_rows(h[:-1]),  # (4H, P)
     }
     if weights.bias_ih is not None:
-        dbias = flat.sum(axis=0)  # (4H,)
+        dbias = dshares.sum(axis=0)  # (4H,)
         gradients |= {"bias_ih": dbias, "bias_hh": dbias.copy()}
     if dhr is not None:
         gradients["weight_hr"] = dhr
-    dx = (flat @ weights.ih).reshape(x.shape)
+    dx = (dshares @ weights.ih).reshape(x.shape)
     return dx, dh, dc, gradients
+
+
+def _factors(gates: Array, before: Array, tanh_cells: Array) -> tuple[Array, Array]:
+    """Return what dh is multiplied with to reach c, and dc and dh to reach the gates' a.
+
+    Args:
+        gates: (T, B, 4H).
+        before: (T, B, H), the cells before each step.
+        tanh_cells: (T, B, H).
+
+    Returns:
+        (T, B, H), and (T, B, 4H), of which dc multiplies i, f and g, and dh multiplies o.
+    """
+    i, _, g, o = _four(gates)
+    # h = o * tanh(c)
+    through_c = tanh_cells * tanh_cells
+    np.subtract(1, through_c, out=through_c)
+    through_c *= o
+    # i, f, o = sigmoid(a), g = tanh(a)
+    factors = 1 - gates
+    factors *= gates
+    of_i, of_f, of_g, of_o = _four(factors)
+    np.multiply(g, g, out=of_g)
+    np.subtract(1, of_g, out=of_g)
+    # c = f * c_before + i * g
+    of_i *= g
+    of_f *= before
+    of_g *= i
+    of_o *= tanh_cells
+    return through_c, factors
 
 
 def _four(a: Array) -> tuple[Array, Array, Array, Array]:

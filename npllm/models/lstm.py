@@ -157,12 +157,21 @@ class LSTMLanguageModel:
         if ids.ndim != 2:
             raise ValueError(f"ids must have shape (B, T), got {ids.shape}")
         rnn = {name[4:]: array for name, array in p.items() if name.startswith("rnn.")}
-        e, embedding_cache = embedding_forward(ids.T, p["embedding.weight"])  # (T, B, E)
-        x, input_cache = dropout_forward(e, rate, rng)
-        (output, final), rnn_cache = lstm_forward(x, rnn, state, dropout=rate, rng=rng)
-        h, output_cache = dropout_forward(output, rate, rng)  # (T, B, H)
+        options: dict[str, Any] = {"state": state, "dropout": rate, "rng": rng}
+        if rate == 0 and self.config["vocab_size"] < ids.size:
+            # the same function, for less: the LSTM looks the words up itself
+            input_cache = None
+            (output, final), rnn_cache = lstm_forward(
+                ids.T, rnn, embedding=p["embedding.weight"], **options
+            )  # (T, B, H)
+        else:
+            e, embedding_cache = embedding_forward(ids.T, p["embedding.weight"])  # (T, B, E)
+            x, dropout_cache = dropout_forward(e, rate, rng)
+            input_cache = (embedding_cache, dropout_cache)
+            (output, final), rnn_cache = lstm_forward(x, rnn, **options)  # (T, B, H)
+        h, output_cache = dropout_forward(output, rate, rng)
         logits, fc_cache = linear_forward(h, p["fc.weight"], p["fc.bias"])  # (T, B, V)
-        caches = (embedding_cache, input_cache, rnn_cache, output_cache, fc_cache)
+        caches = (input_cache, rnn_cache, output_cache, fc_cache)
         return logits.swapaxes(0, 1), _Cache(final, caches)
 
     def backward(self, dlogits: Array, cache: Any) -> Parameters:
@@ -176,7 +185,7 @@ class LSTMLanguageModel:
             cache: what :meth:`forward` returned.
         """
         gradients = self.parameters.zeros_like()
-        embedding_cache, input_cache, rnn_cache, output_cache, fc_cache = cache.caches
+        input_cache, rnn_cache, output_cache, fc_cache = cache.caches
         # logits = linear(h, fc.weight, fc.bias)
         dh, dweight, dbias = linear_backward(dlogits.swapaxes(0, 1), fc_cache)
         gradients["fc.weight"] += dweight
@@ -187,10 +196,12 @@ class LSTMLanguageModel:
         dx, drnn, *_ = lstm_backward((doutput, None), rnn_cache)
         for name, gradient in drnn.items():
             gradients[f"rnn.{name}"] += gradient
-        # x = dropout(e)
-        de = dropout_backward(dx, input_cache)
-        # e = embedding(ids, embedding.weight); a tied matrix adds to what fc gave it
-        gradients["embedding.weight"] += embedding_backward(de, embedding_cache)
+        # x = dropout(embedding(ids, embedding.weight)), unless the LSTM looked the words up
+        if input_cache is not None:
+            embedding_cache, dropout_cache = input_cache
+            dx = embedding_backward(dropout_backward(dx, dropout_cache), embedding_cache)
+        # a tied matrix adds to what fc gave it
+        gradients["embedding.weight"] += dx
         return gradients
 
     def loss_and_gradients(

@@ -36,6 +36,8 @@ VERSION = 1
 
 # A larger mean loss, in nats, has no finite perplexity exp(loss); NaN is not below it either.
 LARGEST_LOSS = math.log(np.finfo(np.float64).max)
+# Activations of a step, B H, below which a shard is not worth a thread; see benchmarks/.
+SMALLEST_SHARD = 2048
 METRICS = (
     *("step", "train_loss", "val_loss", "val_perplexity", "val_bits_per_character"),
     *("learning_rate", "gradient_norm", "tokens_per_second"),
@@ -130,7 +132,7 @@ class Run:
         if options.data is not None:  # the run will be resumed from anywhere
             options = replace(options, data=os.path.abspath(options.data))
         if options.threads is None:
-            options = replace(options, threads=min(available_cores(), 4))
+            options = replace(options, threads=_worthwhile_threads(options))
         train, _ = split_text(text, options.held_out)
         tokenizer = options.make_tokenizer(train, text)
         rng = np.random.default_rng(options.seed)
@@ -385,6 +387,12 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not all(isinstance(line, dict) and set(METRICS) <= set(line) for line in lines):
         raise ValueError(f"{path} is no metrics file of npllm")
     return lines
+
+
+def _worthwhile_threads(options: Options) -> int:
+    """Return how many threads pay: small shards cost more in handing Python's lock over."""
+    worthwhile = options.batch_size * options.hidden_size // SMALLEST_SHARD
+    return max(1, min(available_cores(), 4, worthwhile))
 
 
 def _digest(text: str) -> str:
