@@ -224,6 +224,7 @@ def _language_model(rng: Generator) -> Iterator[Case]:
     base = {"vocab_size": 7, "embed_size": 3, "hidden_size": 4}
     configurations: dict[str, dict[str, Any]] = {
         "section 5": base,
+        "more words than positions": {**base, "vocab_size": 17},
         "two layers": {**base, "num_layers": 2},
         "two layers, dropout": {**base, "num_layers": 2, "dropout": 0.3},
         "tied weights": {**base, "embed_size": 4, "tie_weights": True},

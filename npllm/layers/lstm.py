@@ -64,7 +64,7 @@ def lstm_forward(
         the final state, shaped as ``state``.
 
     Raises:
-        TypeError: the lengths are not integers.
+        TypeError: the lengths, or x with an embedding, are not integers.
         ValueError: a name is missing or unknown, the shapes do not fit, a length is out of range.
 
     >>> names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -75,11 +75,10 @@ def lstm_forward(
     ([[0.875]], True)
     """
     x, layers = np.asarray(x), _layers(weights)
-    last = "" if embedding is not None else ", I"
-    axes = 3 - (embedding is not None)
+    axes, shapes = (3, "(T, B, I) or (T, I)") if embedding is None else (2, "(T, B) or (T,)")
     single = x.ndim == axes - 1
     if not single and x.ndim != axes:
-        raise ValueError(f"x must have shape (T, B{last}) or (T{last}), got {x.shape}")
+        raise ValueError(f"x must have shape {shapes}, got {x.shape}")
     y = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, ...)
     steps, batch = y.shape[:2]
     real = _real_steps(lengths, steps, batch)

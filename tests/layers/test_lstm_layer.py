@@ -12,6 +12,8 @@ from oracle import HUGE, Layer, Source, assert_agrees_with_torch, assert_close, 
 
 from npllm.layers import (
     dropout_forward,
+    embedding_backward,
+    embedding_forward,
     lstm_backward,
     lstm_cell_backward,
     lstm_cell_forward,
@@ -25,6 +27,7 @@ LENGTHS = {
     "unequal": [3, 5, 1, 5],
     "all short": [2, 1, 4, 2],
 }
+LOOK_UP = {"embedding": np.ones((6, IN))}
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 STACKS = {"one": (1, False), "two": (2, False), "both ways": (1, True), "two both ways": (2, True)}
@@ -204,6 +207,37 @@ def test_a_cotangent_of_the_padding_is_irrelevant():
     assert_close(lstm_backward((dy, None), cache), expected, floor=1)
 
 
+@any_sequences
+@pytest.mark.parametrize("layout", ["time first", "batch first", "one sequence"])
+def test_looking_words_up_is_the_same_as_embedding_them(
+    layout, seed, lengths, depth, bidirectional, proj_size
+):
+    source = Source(seed)
+    kind = {"depth": depth, "bidirectional": bidirectional, "proj_size": proj_size}
+    batch = () if layout == "one sequence" else (len(lengths),)
+    _, weights, state = drawn(source, (4, *batch, IN), hidden=3, **kind)
+    table = source.normal(6, IN)
+    ids = np.random.default_rng(seed).integers(6, size=(4, *batch))
+    ids = ids.T if layout == "batch first" else ids
+    options = {"batch_first": layout == "batch first", "lengths": lengths if batch else None}
+
+    def embedded(table, *args):
+        x, embedding = embedding_forward(ids, table)
+        result, lstm = lstm_forward(x, *args, **options)
+        return result, (embedding, lstm)
+
+    def embedded_backward(dy, caches):
+        dx, *others = lstm_backward(dy, caches[1])
+        return embedding_backward(dx, caches[0]), *others
+
+    def looked_up(table, *args):
+        return lstm_forward(ids, *args, embedding=table, **options)
+
+    args = (table, weights, state)
+    plain = Layer(embedded, embedded_backward, args).run()
+    assert_close(Layer(looked_up, lstm_backward, args).run(), plain, floor=1)
+
+
 @given(seed=st.integers(0, 99), cut=st.integers(0, 6))
 def test_a_state_carries_a_sequence_over_a_cut(seed, cut):
     x, weights, state = drawn(Source(seed), (6, 2, IN), hidden=3, depth=2)
@@ -291,6 +325,8 @@ def test_weights_that_do_not_fit(change, message):
     ("shape", "options", "error", "message"),
     [
         ((IN,), {}, ValueError, "x must have shape (T, B, I) or (T, I), got (3,)"),
+        ((T, B, IN), LOOK_UP, ValueError, "x must have shape (T, B) or (T,), got (5, 4, 3)"),
+        ((T, B), LOOK_UP, TypeError, "x must be integers, got float64"),
         ((T, B, IN), {"lengths": [1.0] * B}, TypeError, "lengths must be integers, got float64"),
         ((T, B, IN), {"lengths": [1, 6, 1, 1]}, ValueError, "lengths must lie in [0, 6), got 6"),
         ((T, B, IN), {"lengths": [1, -1, 1, 1]}, ValueError, "lengths must lie in [0, 6), got -1"),

@@ -14,6 +14,8 @@ CONFIGS = {
     "section 5": {"vocab_size": 11, "embed_size": 5, "hidden_size": 6},
     "two layers": {"vocab_size": 11, "embed_size": 5, "hidden_size": 6, "num_layers": 2},
     "tied": {"vocab_size": 11, "embed_size": 6, "hidden_size": 6, "tie_weights": True},
+    # more words than positions: they are not looked up in the LSTM's product
+    "many words": {"vocab_size": 40, "embed_size": 5, "hidden_size": 6},
     "smallest": {"vocab_size": 1, "embed_size": 1, "hidden_size": 1},
 }
 configs = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
