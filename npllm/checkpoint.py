@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from npllm.layers.arrays import Array
 from npllm.models import MODELS, LSTMLanguageModel
@@ -32,9 +32,11 @@ _PREFIX = "checkpoint-"
 def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
     """Write arrays to a safetensors file, ready for any framework that reads the format."""
     # the library writes the buffer of a strided array as it lies in memory
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # the format's readers take "pt" to mean: plain tensors, no transposing on the way in
-    save_file(contiguous, path, metadata={"format": "pt"})
+    content = save(contiguous, metadata={"format": "pt"})
+    with open(path, "wb") as file:  # with the permissions of any other file
+        file.write(content)
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -94,18 +96,31 @@ def save_checkpoint(
     write_json(temporary / "model.json", described)
     write_json(temporary / "training.json", {**header, "step": step, **values})
     for path in temporary.iterdir():
-        _flush(path)
+        flush(path)
+    flush(temporary)
     temporary.rename(final)
-    _flush(directory)
-    for older in checkpoints(directory)[:-1]:
-        shutil.rmtree(older)
+    flush(directory)
+    tidy(directory)
     return final
+
+
+def tidy(directory: Path) -> None:
+    """Remove all checkpoints but the latest, and what a crash left unfinished."""
+    for path in [*checkpoints(directory)[:-1], *directory.glob(f"{_PREFIX}*.tmp")]:
+        shutil.rmtree(path)
 
 
 def checkpoints(directory: Path) -> list[Path]:
     """Return a run's finished checkpoints, the latest last."""
-    found = directory.glob(f"{_PREFIX}*")
-    return sorted(path for path in found if path.name[len(_PREFIX) :].isdigit())
+    steps = {path: path.name[len(_PREFIX) :] for path in directory.glob(f"{_PREFIX}*")}
+    finished = [path for path, step in steps.items() if step.isascii() and step.isdecimal()]
+    return sorted(finished, key=lambda path: int(steps[path]))
+
+
+def latest_step(directory: Path) -> int:
+    """Return the step of a run's latest checkpoint, -1 where there is none."""
+    found = checkpoints(directory)
+    return int(found[-1].name[len(_PREFIX) :]) if found else -1
 
 
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
@@ -136,6 +151,8 @@ def load_model(
     path = latest_checkpoint(directory)
     described = _read_header(path / "model.json")
     try:
+        if described["dtype"] not in ("float32", "float64"):
+            raise ValueError(f"dtype must be float32 or float64, got {described['dtype']}")
         model = MODELS[described["model"]](
             **described["config"], dtype=np.dtype(described["dtype"])
         )
@@ -174,7 +191,7 @@ def replace_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it: it is the old one or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
+    flush(temporary)
     temporary.replace(path)
 
 
@@ -208,7 +225,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     return value
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have the system put a file or directory on the disk."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a directory
         return

@@ -50,7 +50,8 @@ def next_token_probabilities(
         (V,) in float64.
 
     Raises:
-        ValueError: a number is out of its range, or the logits hold NaN or infinity.
+        ValueError: a number is out of its range, or the logits hold NaN or +inf, or
+            nothing but -inf.
 
     >>> next_token_probabilities(np.log([1.0, 2.0, 5.0]), top_k=2).round(12).tolist()
     [0.0, 0.285714285714, 0.714285714286]

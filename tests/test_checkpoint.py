@@ -233,7 +233,7 @@ class Crash:
         for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "open"):
             monkeypatch.setattr(os, name, self.crashing(getattr(os, name)))
         monkeypatch.setattr(Path, "write_text", self.crashing(Path.write_text, written=0))
-        monkeypatch.setattr(checkpoint, "save_file", self.crashing(save_file, written=1))
+        monkeypatch.setattr(checkpoint, "save_weights", self.crashing(checkpoint.save_weights))
 
     def crashing(self, operation, written=None):
         """Wrap an operation; ``written`` is the argument that names a file it may leave torn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -11,7 +12,8 @@ class Comparison:
 
     Attributes:
         method: "complex step" or "central difference".
-        error: |analytic - numeric| there, relative to the argument's largest gradient.
+        error: |analytic - numeric| there, relative to the argument's largest gradient (for a
+            direction, to its norm), or to what rounding alone may make of the sum.
         tolerance: the largest error that passes.
         index: where in the argument; None for a random direction.
         analytic: the backward's value there (for a direction, its product with the gradient).
@@ -31,6 +33,15 @@ class Comparison:
     def passed(self) -> bool:
         """Whether the error is a number within the tolerance."""
         return self.error <= self.tolerance
+
+    @property
+    def excess(self) -> float:
+        """The error in units of the tolerance; infinite where it is no number."""
+        if self.error != self.error:
+            return math.inf
+        return (
+            self.error / self.tolerance if self.tolerance else math.copysign(math.inf, self.error)
+        )
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,7 @@ class ArgumentReport:
     @property
     def worst(self) -> Comparison | None:
         """The comparison that exceeds its tolerance by the largest factor."""
-        key = {c: c.error / c.tolerance for c in self.comparisons}
-        nan_first = sorted(key, key=lambda c: (key[c] == key[c], -key[c]))
-        return nan_first[0] if nan_first else None
+        return max(self.comparisons, key=lambda c: c.excess, default=None)
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,7 @@ class GradcheckReport:
 
         def badness(argument: ArgumentReport) -> float:
             worst = argument.worst
-            if argument.problem or worst is None or worst.error != worst.error:
-                return float("inf")
-            return worst.error / worst.tolerance
+            return math.inf if argument.problem or worst is None else worst.excess
 
         return max(self.arguments, key=badness)
 

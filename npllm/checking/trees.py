@@ -36,5 +36,6 @@ def map_leaves(function: Callable[[Array], Any], tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: map_leaves(function, value) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):
-        return type(tree)(map_leaves(function, value) for value in tree)
+        values = [map_leaves(function, value) for value in tree]
+        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
     return function(np.asarray(tree))

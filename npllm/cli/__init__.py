@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -38,19 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 1 a failed check, 2 bad input, 130 Ctrl-C, 141 that the output's reader has left.
     """
-    options = make_parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows "?"
+        sys.stdout.reconfigure(errors="replace")
     try:
-        return int(options.run(options))
+        try:
+            options = make_parser().parse_args(arguments)
+            return int(options.run(options))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
-        # keep Python from complaining when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         return 141
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _leave_stdout()
         print(f"npllm: error: {_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _leave_stdout() -> None:
+    """Let nothing more be written, so that Python does not complain when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception) -> str:

@@ -27,7 +27,9 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "generate", "write text with a model", _DESCRIPTION, _run)
     parser.add_argument("directory", metavar="DIR", help="a run of npllm train, or a checkpoint")
-    parser.add_argument("--prompt", metavar="TEXT", help="begin with this text (default: a line)")
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="begin with this text (default: the vocabulary's first)"
+    )
     parser.add_argument(
         "--tokens", type=positive, default=500, metavar="N", help="how many to write (default: 500)"
     )

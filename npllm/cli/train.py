@@ -81,7 +81,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    run = _resume(options) if options.resume else _create(options)
+    run = _resume(options) if options.resume is not None else _create(options)
     _introduce(run)
     with _interruptible() as interrupted:
         try:
@@ -111,11 +111,11 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _create(options: argparse.Namespace) -> Run:
     chosen = Options(**_given(options))
-    return Run.create(options.out or _free_directory(chosen.model), chosen)
+    return Run.create(_free_directory(chosen.model) if options.out is None else options.out, chosen)
 
 
 def _resume(options: argparse.Namespace) -> Run:
-    if options.out:
+    if options.out is not None:
         raise ValueError("--resume goes on in its own directory: leave out --out")
     recorded, _ = load_options(options.resume)
     for name, value in _given(options).items():
@@ -154,7 +154,10 @@ def _introduce(run: Run) -> None:
 def _progress(run: Run) -> Iterator[int]:
     """Train with a progress bar, on a terminal; print each validation; yield after each step."""
     total = run.options.steps
-    with tqdm(total=total, initial=run.step, unit="step", dynamic_ncols=True, disable=None) as bar:
+    hidden = None if sys.stderr is not None else True  # None: where it is no terminal
+    with tqdm(
+        total=total, initial=run.step, unit="step", dynamic_ncols=True, disable=hidden
+    ) as bar:
         for step in run.train():
             bar.update(1)
             if record := step.record:

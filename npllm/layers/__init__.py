@@ -12,6 +12,7 @@ Every layer is a pair of pure functions::
   the backward has run.
 * The dtype of the input is the dtype of the output: float32, float64 or complex128. Forwards are
   analytic functions of their floating arguments, so the complex step proves their backwards.
+  Arrays have at least one axis (NumPy before 2 turns a single float32 number into float64).
 * Layouts, defaults and semantics are those of torch, unless a docstring says otherwise.
 """
 

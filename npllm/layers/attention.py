@@ -64,12 +64,12 @@ def attention_forward(
             f"got {q.shape}, {k.shape}, {v.shape}"
         )
     # a Python float: a NumPy one would turn float32 into float64
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
     scores *= scale
     if bias is not None:
         _check_broadcast(bias, scores.shape, "bias")
-        scores = scores + bias
+        scores = scores + bias.astype(scores.dtype)
     visible = _visible(mask, causal, scores.shape)
     if visible is not None:
         scores = np.where(visible, scores, np.asarray(-np.inf, scores.dtype))
@@ -120,6 +120,7 @@ def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
 def _visible(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:
     """Return which keys each query may see, or None where it sees all of them."""
     if mask is not None:
+        mask = np.asarray(mask)
         if mask.dtype != np.bool_:
             raise TypeError(f"mask must be boolean (True: may be seen), got {mask.dtype}")
         _check_broadcast(mask, shape, "mask")

@@ -63,6 +63,7 @@ def cross_entropy_forward(
     label_smoothing = float(label_smoothing)  # a NumPy one would turn float32 into float64
     if weight is not None:
         check_shape(weight, logits.shape[-1:], "weight")
+        weight = weight.astype(logits.dtype)
     targets = np.asarray(targets)
     log_p, _ = log_softmax_forward(logits)
     ids: Any = None

@@ -49,7 +49,7 @@ def lstm_forward(
             first axis is 2L, layer by layer, forward before reverse. Zeros where None.
         embedding: (V, I). With it x is integers in [0, V) without the last axis, and the input is
             ``embedding[x]``. That costs less where V is smaller than T B, since the first layer's
-            W_ih meets each word once.
+            W_ih meets each word once; all of it must be finite, also rows that no id names.
         lengths: (B,) integers in [0, T]: how much of each sequence is real. The output is zero
             beyond, the state is that of the last real step, and the reverse direction starts
             there. As torch does with packed sequences, in any order of lengths.
@@ -82,10 +82,11 @@ def lstm_forward(
     y = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, ...)
     steps, batch = y.shape[:2]
     real = _real_steps(lengths, steps, batch)
+    if real is not None:  # whatever pads a sequence, NaN too, must not reach a product
+        real_ids = real if embedding is None else real[..., 0]
+        y = np.where(real_ids, y, np.zeros((), x.dtype))
     if embedding is not None:
         y = check_ids(y, len(embedding), "x")
-    elif real is not None:  # whatever pads a sequence, NaN too, must not reach a product
-        y = np.where(real, y, np.zeros((), x.dtype))
     dtype = x.dtype if embedding is None else embedding.dtype
     h0, c0 = _initial_state(state, layers, weights, batch, single, dtype)
 
@@ -226,6 +227,6 @@ def _reversed(x: Array, lengths: npt.ArrayLike | None) -> Array:
     if lengths is None:
         return x[::-1]
     steps = np.arange(len(x))[:, None]  # (T, 1)
-    lengths = np.asarray(lengths)  # (B,)
+    lengths = np.asarray(lengths, np.int64)  # (B,)
     source = np.where(steps < lengths, lengths - 1 - steps, steps)  # (T, B)
     return x[source, np.arange(x.shape[1])]

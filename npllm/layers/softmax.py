@@ -51,7 +51,7 @@ def softmax_backward(dy: Array, cache: Any) -> Array:
 def log_softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
     """Apply y_i = x_i - log sum_j exp(x_j) along ``axis``.
 
-    A row that is -inf throughout stays -inf; torch gives NaN.
+    A row that is -inf throughout stays -inf, and its gradient is dy; torch gives NaN.
 
     >>> y, _ = log_softmax_forward(np.zeros(8))
     >>> bool(np.allclose(y, -np.log(8)))  # equal scores over V classes: -log V

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,22 +39,39 @@ class Parameters(Mapping[str, Array]):
     ) -> None:
         self.shapes = dict(shapes)
         self.tied = dict(tied or {})
-        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        self.vector: Array = np.zeros(sum(sizes), dtype)
-        pieces = np.split(self.vector, np.cumsum(sizes)[:-1])
-        self._views = {
-            name: piece.reshape(shape)
-            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
-        }
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        self._vector: Array = np.zeros(sum(sizes), dtype)
+        self._views: dict[str, Array] = {}
+        start = 0
+        for (name, shape), size in zip(self.shapes.items(), sizes, strict=True):
+            self._views[name] = self._vector[start : start + size].reshape(shape)
+            start += size
         self._views.update({alias: self._views[name] for alias, name in self.tied.items()})
+
+    @property
+    def vector(self) -> Array:
+        """All of it, one after the other; assignment copies in."""
+        return self._vector
+
+    @vector.setter
+    def vector(self, value: npt.ArrayLike) -> None:
+        if value is not self._vector:  # as it is after vector /= ...
+            self._vector[...] = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a copy, deep or pickled, must have views into its own vector
+        return _rebuilt, (self.shapes, self.tied, self._vector.copy())
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
         view = self._views[name]
-        if value is not view:  # as it is after parameters[name] += ...
-            view[...] = value
+        if value is view:  # as it is after parameters[name] += ...
+            return
+        if np.ndim(value) > 0 and np.shape(value) != view.shape:
+            raise ValueError(f"{name} must have shape {view.shape}, got {np.shape(value)}")
+        view[...] = value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
@@ -91,3 +110,9 @@ class Parameters(Mapping[str, Array]):
                 raise ValueError(f"{alias} and {name} are tied, but the weights differ")
         for name, array in arrays.items():
             self[name] = array
+
+
+def _rebuilt(shapes: Mapping[str, tuple[int, ...]], tied: Mapping[str, str], vector: Array) -> Any:
+    parameters = Parameters(shapes, vector.dtype, tied)
+    parameters.vector[...] = vector
+    return parameters

@@ -27,6 +27,16 @@ def _option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) 
     return field(default=default, metadata={"group": group, "help": text, "choices": choices})
 
 
+# what a value may be, by the type of the default; None stands for a default found out later
+_KINDS: dict[type, tuple[type, ...]] = {
+    str: (str,),
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    type(None): (str,),
+}
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of a run, each with its default, what it means and what it may be.
@@ -85,7 +95,9 @@ class Options:
     )
     held_out: float = _option(0.1, "text", "share of the text, its end, kept for validation")
     steps: int = _option(800, "run", "updates of the parameters")
-    seed: int = _option(0, "run", "seed of every random draw: the same seed gives the same bits")
+    seed: int = _option(
+        0, "run", "seed of every random draw: the same seed and threads give the same bits"
+    )
     dtype: str = _option("float32", "run", "of all arithmetic", ("float32", "float64"))
     threads: int | None = _option(
         None,
@@ -99,6 +111,10 @@ class Options:
     def __post_init__(self) -> None:
         for option in fields(self):
             value, choices = getattr(self, option.name), option.metadata["choices"]
+            kinds = (int,) if option.name == "threads" else _KINDS[type(option.default)]
+            if type(value) not in kinds and value is not option.default:
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise ValueError(f"{option.name} must be {expected}, got {value!r}")
             if choices and value not in choices:
                 raise ValueError(f"{option.name} must be one of {', '.join(choices)}, got {value}")
         positive = (

@@ -14,11 +14,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from npllm import checkpoint
 from npllm.layers import cross_entropy_forward
@@ -125,6 +127,8 @@ class Run:
             ValueError: the text is empty, too short or not UTF-8.
         """
         directory = Path(directory)
+        if not directory.name:
+            raise ValueError(f"--out must name a new directory, got {directory}")
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             holds = "a run: go on with --resume" if (directory / "run.json").exists() else "files"
             raise FileExistsError(f"{directory} already holds {holds}, or choose another --out")
@@ -150,6 +154,7 @@ class Run:
             if directory.exists():
                 directory.rmdir()
             run.directory.rename(directory)
+            checkpoint.flush(directory.parent)
         except BaseException:
             shutil.rmtree(run.directory, ignore_errors=True)
             raise
@@ -180,9 +185,10 @@ class Run:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             latest = checkpoint.latest_checkpoint(directory)
             raise ValueError(f"{latest} does not fit the run: {error}") from None
-        run._trim_metrics()
-        if run.step < options.steps:
-            run._describe()
+        with run._locked():
+            run._trim_metrics()
+            if run.step < options.steps:
+                run._describe()
         return run
 
     @property
@@ -196,9 +202,12 @@ class Run:
         Raises:
             DivergedError: the loss or the parameters turned NaN or infinite; the step is not taken,
                 and the last checkpoint stays.
+            ValueError: another process trains the run, or has done so in the meantime.
+
+        While it runs, BLAS is held to one thread in the whole process.
         """
         every = self.options
-        with workers(self.options.threads or 1) as pool:
+        with self._locked(), workers(self.options.threads or 1) as pool:
             since, tokens = time.perf_counter(), 0
             while self.step < self.options.steps:
                 loss, norm, count = self._take_step(pool)
@@ -214,6 +223,23 @@ class Run:
                     self.save()
                 yield Step(self.step, loss, count, record)
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes out of the directory, and tidy up what a crash left there."""
+        busy = f"{self.directory} is being trained by another process"
+        lock = FileLock(self.directory / "run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"{busy}: wait for it, or stop it") from None
+        try:
+            checkpoint.tidy(self.directory)
+            if checkpoint.latest_step(self.directory) > self.step:
+                raise ValueError(f"{busy}, or was in the meantime: resume it again")
+            yield
+        finally:
+            lock.release()
+
     def save(self) -> Path:
         """Write a checkpoint of the run as it stands; return its directory.
 
@@ -225,6 +251,7 @@ class Run:
             raise DivergedError(self._diverged("a parameter is not finite", self.step))
         if not (loss := self._next_loss()) < LARGEST_LOSS:
             raise DivergedError(self._diverged(f"the next loss is {loss}", self.step))
+        checkpoint.flush(self.metrics_path)
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
         if self._state is not None:
             arrays |= {"state.h": self._state[0], "state.c": self._state[1]}
@@ -235,7 +262,6 @@ class Run:
             tokenizer=self.tokenizer,
             arrays=arrays,
             values={
-                "position": self.step,
                 "optimizer_steps": self._optimizer.steps,
                 "generator": self._rng.bit_generator.state,
                 "loss_sum": self._loss_sum,
@@ -384,9 +410,19 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in complete]
     except ValueError:
         lines = [None]
-    if not all(isinstance(line, dict) and set(METRICS) <= set(line) for line in lines):
+    if not all(map(_is_record, lines)):
         raise ValueError(f"{path} is no metrics file of npllm")
     return lines
+
+
+def _is_record(line: Any) -> bool:
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return False
+    values = [line.get(name, "missing") for name in METRICS]
+    return all(
+        isinstance(value, (int, float)) or (value is None and name.startswith("val_"))
+        for name, value in zip(METRICS, values, strict=True)
+    )
 
 
 def _worthwhile_threads(options: Options) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from npllm.checking import GradcheckReport, gradcheck
+from npllm.layers import softmax_backward, softmax_forward
 
 
 def square(x: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -163,3 +164,81 @@ def test_an_absent_or_misshapen_gradient_fails(x: np.ndarray, gradient: Any, pro
     assert report.arguments[0].name == 'weights["w"]'
     with pytest.raises(AssertionError, match=problem):
         assert report.passed, str(report)
+
+
+def test_a_backward_that_writes_to_dy_fails(x: np.ndarray) -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        dy *= 0  # and so the numeric derivative would be zero too
+        return dy
+
+    report = gradcheck(square, backward, [x])
+    assert not report
+    assert "wrote to dy" in str(report)
+
+
+def test_a_large_argument_is_checked_as_strictly_as_a_small_one() -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return square_backward(dy, x) * (1 + 1e-5)
+
+    for size in (30, 300):
+        x = np.random.default_rng(0).normal(size=(size, size))
+        report = gradcheck(square, backward, [x], methods=("central",), samples=10)
+        assert report.worst.worst.error > 5e-6
+
+
+def test_a_gradient_that_cancels_to_rounding_passes() -> None:
+    # softmax does not see a number added to all scores: the true gradient of b is zero
+    def forward(x: np.ndarray, b: np.ndarray) -> Any:
+        return softmax_forward(x + b)
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        dx = softmax_backward(dy, cache)
+        return dx, dx.sum(axis=-1, keepdims=True)
+
+    rng = np.random.default_rng(0)
+    args = [rng.normal(size=(3, 4)), rng.normal(size=(3, 1))]
+    assert gradcheck(forward, backward, args)
+    assert not gradcheck(forward, lambda dy, c: (backward(dy, c)[0], np.full((3, 1), 1e-9)), args)
+
+
+def test_a_large_offset_is_no_error_of_the_gradient(x: np.ndarray) -> None:
+    assert gradcheck(lambda x: (x + 1e5, None), lambda dy, _: dy.copy(), [x])
+
+
+@pytest.mark.parametrize("options", [{"methods": ()}, {"samples": 0}])
+def test_a_check_of_nothing_is_refused(x: np.ndarray, options: Any) -> None:
+    with pytest.raises(ValueError, match="at least one method and one sample"):
+        gradcheck(square, lambda dy, x: 0 * dy, [x], **options)
+
+
+def test_one_real_output_among_complex_ones_is_not_passed_over(x: np.ndarray) -> None:
+    with pytest.raises(TypeError, match="not analytic"):
+        gradcheck(lambda x: ((2 * x, np.abs(x)), None), lambda dy, _: 2 * dy[0], [x])
+
+
+class Pair(NamedTuple):
+    one: np.ndarray
+    other: np.ndarray
+
+
+def test_named_tuples_lists_and_outputs_that_are_no_numbers() -> None:
+    def forward(pair: Pair) -> Any:
+        return (pair.one * pair.other, pair.one > 0), pair
+
+    def backward(dy: Any, pair: Pair) -> Any:
+        return [Pair(dy[0] * pair.other, dy[0] * pair.one)]
+
+    rng = np.random.default_rng(0)
+    assert gradcheck(forward, backward, [Pair(rng.normal(size=3), rng.normal(size=3))])
+
+
+@pytest.mark.parametrize("wrap", [lambda g: (g,), lambda g: ((g,),), lambda g: [[g]]])
+def test_an_argument_that_is_a_tuple_of_one(x: np.ndarray, wrap: Any) -> None:
+    report = gradcheck(lambda a: (a[0] ** 2, a[0]), lambda dy, x: wrap(2 * x * dy), [(x,)])
+    assert report
+    assert [a.name for a in report.arguments] == ["a[0]"]
+
+
+def test_a_tolerance_of_zero_fails_where_there_is_an_error(x: np.ndarray) -> None:
+    zero = {"complex": 0.0, "central": 0.0}
+    assert not gradcheck(square, square_backward, [x], tolerances=zero)

@@ -47,6 +47,7 @@ def test_train_writes_a_run(npllm, place, tiny):
         "checkpoint-00000006",
         "metrics.jsonl",
         "run.json",
+        "run.lock",
     }
     assert [line["step"] for line in read_metrics("new")] == [2, 3, 4, 6]
     assert "1,620 tokens" in out or f"{len(text_of(place)) * 9 // 10:,}" in out

@@ -1,5 +1,8 @@
 """Parameters: names on the outside, one vector on the inside."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -43,7 +46,7 @@ def test_assignment_copies_in(parameters):
     assert parameters.vector[6:9].tolist() == [8, 9, 10]
     parameters["last"] = 5
     assert (parameters["last"] == 5).all()
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match=r"bias must have shape \(3,\), got \(4,\)"):
         parameters["bias"] = np.zeros(4)
     with pytest.raises(KeyError):
         parameters["unknown"] = 0
@@ -94,3 +97,18 @@ def test_what_does_not_fit_is_refused_and_nothing_copied(parameters, change, mes
     with pytest.raises(ValueError, match=message):
         parameters.load(given)
     np.testing.assert_array_equal(parameters.vector, before)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
+)
+def test_a_copy_has_views_into_its_own_vector(duplicate):
+    original = Parameters({"weight": (2, 3), "bias": (3,)}, np.float32, {"head": "weight"})
+    original.vector[...] = np.arange(9)
+    twin = duplicate(original)
+    twin.vector += 1
+    assert twin["head"].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert twin["head"] is twin["weight"]
+    assert original.vector.tolist() == list(range(9))
+    twin.vector = np.zeros(9)  # copies in
+    assert (twin["bias"] == 0).all()

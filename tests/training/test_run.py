@@ -583,7 +583,20 @@ def test_no_file_of_a_run_is_a_pickle(create):
     advance(run, 7)
     run.save()
     files = [path for path in run.directory.rglob("*") if path.is_file()]
-    assert len(files) == 6
+    assert len(files) == 7
     for path in files:
-        assert path.suffix in {".json", ".jsonl", ".safetensors"}
+        assert path.suffix in {".json", ".jsonl", ".lock", ".safetensors"}
         assert path.read_bytes()[:1] not in (b"\x80", b"(", b"c"), path  # how pickles begin
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(create):
+    run = create()
+    training = run.train()
+    next(training)
+    with pytest.raises(ValueError, match="is being trained by another process"):
+        Run.resume(run.directory)
+    training.close()
+    late = Run.resume(run.directory)
+    finish(run)
+    with pytest.raises(ValueError, match="or was in the meantime"):
+        next(late.train())
