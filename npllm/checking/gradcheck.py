@@ -268,7 +268,9 @@ def _is_float(array: Array) -> bool:
 
 def _checked(name: str) -> Callable[[Array], Any]:
     def check(array: Array) -> Any:
-        if array.dtype.kind == "c" or (array.dtype.kind == "f" and array.dtype != np.float64):
+        if array.dtype.kind == "c":
+            raise TypeError(f"{name} is {array.dtype}, and gradcheck needs float64")
+        if array.dtype.kind == "f" and array.dtype != np.float64:
             raise TypeError(
                 f"{name} is {array.dtype}, and gradcheck needs float64: a difference of two "
                 "float32 losses keeps about three digits, too few to tell a wrong gradient from "

@@ -126,6 +126,11 @@ def _explanation(argument: ArgumentReport) -> list[str]:
     if argument.problem:
         return [argument.problem]
     lines = []
+    if len({c.passed for c in argument.comparisons}) == 2:
+        lines.append(
+            "the methods disagree with each other: a forward that is not analytic (abs, a norm) or "
+            'draws at random misleads the complex step; ask methods=("central",) alone'
+        )
     for c in argument.comparisons:
         if not c.passed:
             place = "a random direction" if c.index is None else f"index {list(c.index)}"

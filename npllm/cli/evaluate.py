@@ -17,6 +17,7 @@ Score a text with a trained model.
 Every token but the first is scored by the probability that the model gives it after those before:
 the mean of -log p is the loss in nats, its exponential the perplexity, and in bits, spread over the
 characters, it compares between tokenizers. Without --data it is the run's own held-out text.
+Another text may hold only characters that the training text has: the model knows no others.
 
   npllm evaluate runs/lstm-1
   npllm evaluate runs/lstm-1 --data other.txt

@@ -130,8 +130,10 @@ class Run:
         if not directory.name:
             raise ValueError(f"--out must name a new directory, got {directory}")
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            holds = "a run: go on with --resume" if (directory / "run.json").exists() else "files"
-            raise FileExistsError(f"{directory} already holds {holds}, or choose another --out")
+            holds = "already holds files:" if directory.is_dir() else "already is a file:"
+            if (directory / "run.json").exists():
+                holds = "already holds a run: go on with --resume, or"
+            raise FileExistsError(f"{directory} {holds} choose another --out")
         text = load_text(options.data)
         if options.data is not None:  # the run will be resumed from anywhere
             options = replace(options, data=os.path.abspath(options.data))

@@ -242,3 +242,17 @@ def test_an_argument_that_is_a_tuple_of_one(x: np.ndarray, wrap: Any) -> None:
 def test_a_tolerance_of_zero_fails_where_there_is_an_error(x: np.ndarray) -> None:
     zero = {"complex": 0.0, "central": 0.0}
     assert not gradcheck(square, square_backward, [x], tolerances=zero)
+
+
+def test_methods_that_disagree_are_said_to_disagree() -> None:
+    def forward(x: np.ndarray) -> Any:
+        return x / np.sqrt((x * x.conj()).sum()), x
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        norm = np.sqrt((x * x).sum())
+        return dy / norm - x * (dy * x).sum() / norm**3
+
+    report = gradcheck(forward, backward, [np.array([1.0, 2.0, -1.0])])
+    assert not report
+    assert "the methods disagree" in str(report)
+    assert "the methods disagree" not in str(gradcheck(square, lambda dy, x: dy, [np.ones(2)]))
