@@ -402,7 +402,8 @@ def test_what_exists_is_never_overwritten(tmp_path, create, options, existing):
     else:
         place.write_text("years of work")
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
-    with pytest.raises(FileExistsError, match="already ") as error:
+    message = "already is a file" if existing == "file" else "already holds"
+    with pytest.raises(FileExistsError, match=message) as error:
         Run.create(place, options())
     assert ("--resume" in str(error.value)) == (existing == "run")
     assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
