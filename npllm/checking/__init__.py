@@ -1,6 +1,13 @@
-"""Gradient checking for any pair of functions: two independent oracles, and where they disagree."""
+"""Gradient checking for any pair of functions: independent oracles, and why they disagree."""
 
-from npllm.checking.gradcheck import gradcheck
-from npllm.checking.report import ArgumentReport, Comparison, GradcheckReport
+from npllm.checking.gradcheck import assert_gradients, gradcheck
+from npllm.checking.report import ArgumentReport, Cause, Comparison, GradcheckReport
 
-__all__ = ["ArgumentReport", "Comparison", "GradcheckReport", "gradcheck"]
+__all__ = [
+    "ArgumentReport",
+    "Cause",
+    "Comparison",
+    "GradcheckReport",
+    "assert_gradients",
+    "gradcheck",
+]

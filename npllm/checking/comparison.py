@@ -1,0 +1,237 @@
+"""One argument's gradient beside its numeric derivatives: how far apart, where, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from npllm.checking.conduct import Conduct, Elsewhere
+from npllm.checking.diagnosis import Evidence, diagnose
+from npllm.checking.methods import DERIVATIVES, NAMES, ROUNDING, Method, precision_of
+from npllm.checking.pair import Direction, Pair, Probe, drawn, is_float
+from npllm.checking.report import ArgumentReport, Cause, Comparison
+from npllm.checking.trees import Array, leaves
+
+
+class ArgumentCheck:
+    """All that is needed to compare one argument after the other."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        v: list[Array],
+        methods: Sequence[Method],
+        limits: Mapping[Method, float],
+        y: Any,
+        dy: Any,
+        sizes: Mapping[float, str],
+        before: Elsewhere | None,
+        result: Conduct,
+    ) -> None:
+        self.before, self.gradients, self.earlier = before, result.gradients, result.earlier
+        self.pair, self.v, self.methods, self.limits, self.sizes = pair, v, methods, limits, sizes
+        self.steps = precision_of(pair.dtype).steps
+        kinds = {m: "complex" if m == "complex" else "real" for m in methods}
+        probes = {kind: Probe(pair, v, kind) for kind in ("real", "complex")}
+        self.probes = {m: probes[kind] for m, kind in kinds.items()}
+        self.real = probes["real"]
+        outputs = [np.asarray(a) for _, a in leaves(y)]
+        mass = sum(
+            float(np.sum(np.abs(a * b))) for a, b in zip(v, outputs, strict=True) if is_float(b)
+        )
+        # where the whole function is this large, a derivative below this is zero
+        self.background = ROUNDING * pair.eps * mass
+        self.given = {**pair.all_leaves(), **dict(leaves(y, "y")), **dict(leaves(dy, "dy"))}
+
+    def report(self, name: str, directions: list[Direction]) -> ArgumentReport:
+        """Compare one argument's gradient by every method, and say why where it is wrong."""
+        x = self.pair.leaves[name]
+        gradient = (self.gradients or {}).get(name)
+        if gradient is None:
+            missing = Cause("missing", "the backward returned no gradient for it")
+            return ArgumentReport(name, x.shape, causes=(missing,))
+        if gradient.shape != x.shape:
+            return ArgumentReport(name, x.shape, causes=(_misshapen(gradient, x),))
+        gradient = np.asarray(gradient)
+        results = [self._compare(m, name, gradient, directions) for m in self.methods]
+        comparisons = tuple(c for c, _, _ in results)
+        if all(c.passed for c in comparisons):
+            zero = bool(x.size) and all(zero for _, _, zero in results)
+            return ArgumentReport(name, x.shape, comparisons, structural_zero=zero)
+        # the numbers of the most precise method tell most
+        precise = min(range(len(results)), key=lambda k: self.limits[self.methods[k]])
+        comparisons, causes = self._explained(
+            name, gradient, directions, comparisons, precise, results[precise][1]
+        )
+        return ArgumentReport(name, x.shape, comparisons, causes)
+
+    def _compare(
+        self, method: Method, name: str, gradient: Array, directions: list[Direction]
+    ) -> tuple[Comparison, Array, bool]:
+        """Return the worst direction, every numeric derivative, and whether all of it is zero."""
+        limit = self.limits[method]
+        if not directions:
+            return Comparison(NAMES[method], 0.0, limit, 0.0, None, 0.0, 0.0, 0), np.zeros(0), False
+        analytic = np.array([_product(gradient, d) for d in directions], np.float64)
+        estimates = [self._derivative(method, name, d) for d in directions]
+        numeric, rounding = np.array([e[:2] for e in estimates]).T
+        element = np.array([isinstance(d, tuple) for d in directions], bool)
+        # an element is measured by the largest of them, a product with the gradient by its norm
+        sound = gradient[np.isfinite(gradient)]
+        largest = max(np.abs(sound).max(initial=0), np.abs(numeric[element]).max(initial=0))
+        norm = np.maximum(np.linalg.norm(sound), np.abs(numeric))
+        scale = np.where(element, largest, norm)
+        floor = rounding.max(initial=0)
+        zero = bool(largest <= max(floor, self.background))  # so it is zero in exact arithmetic
+        if zero:
+            floor, scale = max(floor, self.background), np.ones_like(scale)
+        difference = np.abs(analytic - numeric)
+        error = np.divide(difference, scale, where=scale != 0, out=difference.copy())
+        worst = int(np.argmax(error))  # NaN counts as the largest
+        direction = directions[worst]
+        comparison = Comparison(
+            method=NAMES[method],
+            error=0.0 if zero else float(error[worst]),
+            tolerance=limit,
+            rounding=float(floor / scale[worst]) if scale[worst] else 0.0,
+            index=direction if isinstance(direction, tuple) else None,
+            analytic=float(analytic[worst]),
+            numeric=float(numeric[worst]),
+            checked=len(directions),
+        )
+        return comparison, numeric, zero
+
+    def _derivative(self, method: Method, name: str, direction: Direction) -> Any:
+        line = self.probes[method].line(name, direction)
+        return DERIVATIVES[method](line, self.steps[method])
+
+    def _explained(
+        self,
+        name: str,
+        gradient: Array,
+        directions: list[Direction],
+        comparisons: tuple[Comparison, ...],
+        precise: int,
+        numeric: Array,
+    ) -> tuple[tuple[Comparison, ...], tuple[Cause, ...]]:
+        worst = comparisons[precise]
+        method = self.methods[precise]
+        elements = [d for d in directions if isinstance(d, tuple)]
+        whole = len(elements) == gradient.size
+        if worst.passed:  # only a coarser method objects
+            failed = next(c for c in comparisons if not c.passed)
+            return comparisons, tuple(self._kink(name, failed, self.steps[_key(failed.method)]))
+        if not whole and np.isfinite(gradient).all():
+            worst = self._located(method, name, gradient, worst)
+            comparisons = (*comparisons[:precise], worst, *comparisons[precise + 1 :])
+        known = self._kink(name, worst, self.steps["central"])
+        known = known or self._earlier(method, name, gradient, elements)
+        if known:
+            return comparisons, tuple(known)
+        sampled = np.array([gradient[d] for d in elements])
+        derived = numeric[: len(elements)]
+        scale = max(np.abs(derived).max(initial=0), np.abs(sampled).max(initial=0))
+        evidence = Evidence(
+            name,
+            gradient if whole else sampled,
+            derived.reshape(gradient.shape) if whole else derived,
+            max(worst.tolerance, worst.rounding) * float(scale),
+            whole,
+            self.given,
+            self.sizes,
+            max(1e-6, self.limits[method]),
+        )
+        causes = list(diagnose(evidence)) if elements else []
+        if not whole and worst.index is not None and not causes:
+            at = f"at {list(worst.index)}"
+            causes.append(Cause("elements", f"it is wrong {at}, found by halving directions"))
+        return comparisons, tuple(causes)
+
+    def _earlier(
+        self, method: Method, name: str, gradient: Array, elements: Sequence[Direction]
+    ) -> list[Cause]:
+        """See whether the gradient is right for the call before this one."""
+        earlier = None if self.earlier is None else self.earlier.get(name)
+        if self.before is None or earlier is None or not np.array_equal(earlier, gradient):
+            return []
+        then = Pair(self.pair.forward, self.pair.backward, self.before.args, self.pair.dtype)
+        probe = Probe(then, self.v, self.probes[method].kind)
+        at = [probe.line(name, d) for d in elements]
+        numeric = np.array([DERIVATIVES[method](line, self.steps[method]).value for line in at])
+        claimed = np.array([gradient[d] for d in elements])
+        if not np.abs(claimed - numeric).max() <= self.limits[method] * np.abs(numeric).max():
+            return []
+        text = "it is the gradient of an earlier call, at other arguments: the cache is stale"
+        return [Cause("stale", text)]
+
+    def _kink(self, name: str, worst: Comparison, h: float) -> list[Cause]:
+        """Look for a corner under the step: the slopes before and behind differ, at any step."""
+        if worst.index is None or not np.isfinite(worst.analytic):
+            return []
+        line = self.real.line(name, worst.index)
+
+        def bend(h: float) -> float:
+            outputs = zip(line.v, line.outputs(h), line.outputs(0.0), line.outputs(-h), strict=True)
+            return (
+                sum(float(np.sum(v * ((a - b) - (b - c)))) for v, a, b, c in outputs if is_float(a))
+                / h
+            )
+
+        off = abs(worst.analytic - worst.numeric)
+        bends = abs(bend(h)), abs(bend(h / 8))
+        # of a smooth function both shrink with the step; of a corner at most one is spared
+        if min(bends) > 0.5 * max(bends) and max(bends) > 0.5 * off:
+            at = "at this very point"
+        elif bends[1] <= 0.01 * bends[0] and bends[0] > 0.5 * off:
+            at = "under the step"
+        else:
+            return []
+        text = (
+            f"the forward has a kink {at} (index {list(worst.index)}), where there is no one "
+            "derivative to compare with: move the point away from it"
+        )
+        return [Cause("kink", text)]
+
+    def _located(self, method: Method, name: str, gradient: Array, worst: Comparison) -> Comparison:
+        """Halve the argument, following the half that is further off, down to one element."""
+        flat, size = gradient.reshape(-1), gradient.size
+        probe, x = self.probes[method], self.probes[method].leaves[name]
+        start, stop = 0, size
+        while stop - start > 1:
+            middle = (start + stop) // 2
+            errors = []
+            for low, high in ((start, middle), (middle, stop)):
+                d = np.zeros(size)
+                d[low:high] = drawn(low, (high - low,))
+                line = probe.along(name, d.reshape(x.shape))
+                estimate = DERIVATIVES[method](line, self.steps[method])
+                errors.append(abs(float(flat @ d) - estimate.value) - estimate.rounding)
+            start, stop = (start, middle) if errors[0] >= errors[1] else (middle, stop)
+        index = tuple(int(i) for i in np.unravel_index(start, gradient.shape))
+        analytic = float(gradient[index])
+        numeric = self._derivative(method, name, index).value
+        largest = max(float(np.abs(gradient).max()), abs(numeric))
+        error = abs(analytic - numeric) / largest if largest else 0.0
+        if not error > max(worst.tolerance, worst.rounding):
+            return worst
+        return replace(worst, error=error, index=index, analytic=analytic, numeric=numeric)
+
+
+def _misshapen(gradient: Array, x: Array) -> Cause:
+    text = f"its gradient must have shape {x.shape}, got {gradient.shape}"
+    if gradient.shape == x.shape[::-1]:
+        return Cause("transposed", f"{text}: it is transposed")
+    return Cause("shape", text)
+
+
+def _product(gradient: Array, direction: Direction) -> float:
+    if isinstance(direction, tuple):
+        return float(gradient[direction])
+    return float(np.sum(gradient * drawn(direction, gradient.shape)))
+
+
+def _key(name: str) -> Method:
+    return next(key for key, label in NAMES.items() if label == name)

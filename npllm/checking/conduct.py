@@ -1,0 +1,247 @@
+"""How a forward and its backward conduct themselves, whatever their numbers.
+
+A gradient can be right in the first call and wrong in the second, or right for the cotangent that
+the check drew and wrong for another. So the pair is called the way training calls it: again and
+again, at other points in between, with cotangents of another size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npllm.checking.pair import Pair, is_float
+from npllm.checking.report import Cause
+from npllm.checking.trees import Array, leaves, map_leaves
+
+Gradients = dict[str, Array | None]
+
+# Exact in binary, so a backward that is linear in dy commutes with it to the last bit, or nearly;
+# large, so that a clip bites; negative, so that a test of dy's sign shows.
+SCALE = -(2.0**20)
+CALLS = 3  # of the backward: two tell that something changed, three tell whether it adds up
+
+
+class Conduct(NamedTuple):
+    """What came of the calls.
+
+    Attributes:
+        gradients: at the pair's arguments; None where the forward draws at random: there is
+            nothing to compare them with.
+        earlier: what the cache of the call before gives; None where there was none.
+        found: what is wrong.
+    """
+
+    gradients: Gradients | None
+    earlier: Gradients | None
+    found: list[Cause]
+
+
+class Elsewhere(NamedTuple):
+    """A call at a point nearby, made before all others: what a layer keeps from it shows later."""
+
+    args: list[Any]
+    y: Any
+    cache: Any
+
+
+def elsewhere(pair: Pair) -> Elsewhere | None:
+    """Run the pair at a point nearby; None where that is outside the layer's domain."""
+    rng = np.random.default_rng(1)
+
+    def moved(a: Array) -> Array:
+        return a * (1 + 1e-4 * rng.uniform(-1, 1, a.shape)).astype(a.dtype) if is_float(a) else a
+
+    args = map_leaves(moved, pair.args)
+    try:
+        return Elsewhere(args, *pair.run(args))
+    except ValueError:
+        return None
+
+
+def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> Conduct:
+    """Call the pair as training would, and see what comes of it.
+
+    Args:
+        pair: what is checked.
+        dy: the cotangent, with the structure of y.
+        before: the call before.
+        tolerance: relative; two results that differ by more are different.
+    """
+    args = map_leaves(np.copy, pair.args)
+    y, cache = pair.run_on(args)
+    found = _written(args, pair, "forward") + _shared({"y": y}, dict(_named(pair, args)))
+    again, _ = pair.run(pair.args)
+    if not _equal_trees(y, again, tolerance):
+        found.append(
+            Cause(
+                "random",
+                "the forward is not deterministic: the same arguments gave another y; a layer "
+                "that draws at random must draw the same each time, from a Generator made inside",
+            )
+        )
+        return Conduct(None, None, found)
+    given, shown = map_leaves(np.copy, dy), map_leaves(np.copy, y)
+    raw = pair.backward(given, cache)
+    gradients = _copied(pair.gradients_of(raw))
+    if not _equal_trees(given, dy, 0.0):
+        found.append(Cause("mutated_dy", "the backward wrote to dy, which is its caller's"))
+        given = map_leaves(np.copy, dy)
+    if not _equal_trees(y, shown, 0.0):
+        found.append(Cause("mutated_input", "the backward wrote to y, which is its caller's"))
+    found += [cause for cause in _written(args, pair, "backward") if cause not in found]
+    owned = {**dict(_named(pair, args)), "dy": given, "y": y}
+    found += _shared({f"the gradient of {n}": g for n, g in pair.gradients_of(raw).items()}, owned)
+    results = [gradients]
+    for _ in range(CALLS - 1):
+        _, cache = pair.run(pair.args)
+        results.append(_copied(pair.gradients(map_leaves(np.copy, dy), cache)))
+    if not _equal(results[0], results[1], tolerance):
+        each = _less(results[2], results[1])
+        if not _equal(_less(results[1], results[0]), each, 1e-6):
+            text = "the same call gave another gradient the second time"
+            return Conduct(gradients, None, [*found, Cause("random", text)])
+        text = (
+            "the gradient accumulates across calls: each call adds to what the one before "
+            "returned; clear it, or return a fresh array"
+        )
+        return Conduct(each, None, [*found, Cause("accumulated", text)])
+    found += _same_cache_again(pair, dy, gradients, tolerance)
+    found += _nonlinear(pair, dy, gradients, tolerance)
+    earlier = None
+    if before is not None:
+        found += _stale(pair, dy, gradients, before, tolerance)
+        try:
+            earlier = _copied(pair.gradients(map_leaves(np.copy, dy), before.cache))
+        except Exception:  # a cache that serves once
+            earlier = None
+    return Conduct(gradients, earlier, found)
+
+
+def _same_cache_again(pair: Pair, dy: Any, first: Gradients, tolerance: float) -> list[Cause]:
+    _, cache = pair.run(pair.args)
+    try:
+        results = [_copied(pair.gradients(map_leaves(np.copy, dy), cache)) for _ in range(CALLS)]
+    except Exception:  # a cache that serves once and says so is no mistake
+        return []
+    if not _equal(results[0], first, tolerance) or _equal(results[0], results[1], tolerance):
+        return []
+    if _equal(_less(results[1], results[0]), _less(results[2], results[1]), 1e-6):
+        text = "the gradient accumulates in the cache: a second backward from it adds to the first"
+        return [Cause("accumulated", text)]
+    text = "the backward writes to its cache: a second backward from it gives another gradient"
+    return [Cause("mutated_cache", text)]
+
+
+def _stale(
+    pair: Pair, dy: Any, first: Gradients, before: Elsewhere, tolerance: float
+) -> list[Cause]:
+    _, cache = pair.run(pair.args)
+    pair.run(before.args)
+    late = _copied(pair.gradients(map_leaves(np.copy, dy), cache))
+    if _equal(first, late, tolerance):
+        return []
+    text = "the backward uses what the latest forward left behind, not the cache it is given"
+    return [Cause("stale", text)]
+
+
+def _nonlinear(pair: Pair, dy: Any, first: Gradients, tolerance: float) -> list[Cause]:
+    _, cache = pair.run(pair.args)
+    scaled = _copied(
+        pair.gradients(map_leaves(lambda a: SCALE * a if is_float(a) else a.copy(), dy), cache)
+    )
+    expected = {name: None if g is None else SCALE * g for name, g in first.items()}
+    if _equal(scaled, expected, max(tolerance, 1e-9)):
+        return []
+    limits = [
+        limit
+        for name, g in scaled.items()
+        if g is not None and (limit := clip_limit(g, expected[name])) is not None
+    ]
+    if limits:
+        text = f"the gradient is clipped to {min(limits):.6g} inside the backward: clip outside it"
+        return [Cause("clipped", text)]
+    return [
+        Cause(
+            "nonlinear",
+            "the backward is not linear in dy: -2^20 dy does not give -2^20 times the gradient; "
+            "something is clipped, looks at dy's sign, or is added that does not come from dy",
+        )
+    ]
+
+
+def clip_limit(gradient: Array, expected: Array | None) -> float | None:
+    """Return c where the gradient is what was expected, cut to [-c, c]; else None."""
+    if expected is None or not gradient.size or not np.isfinite(gradient).all():
+        return None
+    limit = float(np.abs(gradient).max())
+    if limit == 0 or limit >= 0.99 * np.abs(expected).max():
+        return None
+    clipped = np.clip(expected, -limit, limit)
+    return limit if np.allclose(gradient, clipped, rtol=1e-6, atol=1e-6 * limit) else None
+
+
+def _written(args: list[Any], pair: Pair, who: str) -> list[Cause]:
+    after = dict(_named(pair, args))
+    return [
+        Cause("mutated_input", f"the {who} wrote to its argument {name}")
+        for name, before in pair.all_leaves().items()
+        if not np.array_equal(before, after[name], equal_nan=is_float(before))
+    ]
+
+
+def _shared(returned: dict[str, Any], owned: dict[str, Any]) -> list[Cause]:
+    """Name what came back in the memory of something that the caller owns, or of each other."""
+    owners = [(label, a) for name, tree in owned.items() for label, a in leaves(tree, name)]
+    found = []
+    for name, tree in returned.items():
+        for label, array in leaves(tree, name):
+            for owner, other in owners:
+                if np.may_share_memory(array, other):
+                    found.append(Cause("aliased", f"{label} shares its memory with {owner}"))
+                    break
+            owners.append((label, array))
+    return found
+
+
+def _named(pair: Pair, args: list[Any]) -> list[tuple[str, Array]]:
+    pairs = zip(pair.names, args, strict=True)
+    return [item for name, arg in pairs for item in leaves(arg, name)]
+
+
+def _copied(gradients: Gradients) -> Gradients:
+    return {name: None if g is None else np.array(g) for name, g in gradients.items()}
+
+
+def _less(a: Gradients, b: Gradients) -> Gradients:
+    return {
+        name: None if g is None or (other := b[name]) is None else g - other
+        for name, g in a.items()
+    }
+
+
+def _equal(a: Gradients, b: Gradients, tolerance: float) -> bool:
+    return all(
+        (g is None) == ((other := b[name]) is None)
+        and (g is None or other is None or _close(g, other, tolerance))
+        for name, g in a.items()
+    )
+
+
+def _equal_trees(a: Any, b: Any, tolerance: float) -> bool:
+    pairs = zip(leaves(a), leaves(b), strict=True)
+    return all(_close(one, other, tolerance) for (_, one), (_, other) in pairs)
+
+
+def _close(a: Array, b: Array, tolerance: float) -> bool:
+    """Whether two arrays are equal, relative to the largest number in them; NaN equals NaN."""
+    if a.shape != b.shape:
+        return False
+    if not is_float(a) or tolerance == 0:
+        return np.array_equal(a, b, equal_nan=is_float(a))
+    alike = (a == b) | (np.isnan(a) & np.isnan(b))
+    finite = np.abs(b[np.isfinite(b)])
+    limit = tolerance * float(finite.max(initial=0))
+    with np.errstate(invalid="ignore"):
+        return bool(np.all(alike | (np.abs(a - b) <= limit)))

@@ -1,0 +1,400 @@
+"""Why a gradient is wrong, where the numbers show it.
+
+Each function below looks for one cause. It compares the analytic gradient g with the numeric one n
+and claims a cause only where that cause explains every number: two arrays do not agree to six
+digits by accident. The most specific cause comes first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from npllm.checking.conduct import clip_limit
+from npllm.checking.report import Cause
+from npllm.checking.trees import Array
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about an argument whose gradient is wrong.
+
+    Attributes:
+        name: of the argument.
+        g: the analytic gradient.
+        n: the numeric one, of the same shape.
+        wrong: the largest difference that is none.
+        whole: whether g and n are the argument's; if not, they are a sample of it, a vector.
+        given: all arrays that went in and came out by name: the arguments, "y" and "dy".
+        sizes: numbers that a wrong factor may be, with what they are.
+        same: two arrays that differ by less, relative to the largest number, are the same.
+    """
+
+    name: str
+    g: Array
+    n: Array
+    wrong: float
+    whole: bool
+    given: Mapping[str, Array]
+    sizes: Mapping[float, str]
+    same: float = 1e-6
+
+    def alike(self, a: Array, b: Array) -> bool:
+        """Whether two arrays are the same number for number, and not all zero."""
+        largest = np.abs(b).max(initial=0)
+        return bool(
+            a.shape == b.shape
+            and largest > 0
+            and np.isfinite(a).all()
+            and np.abs(a - b).max() <= self.same * largest
+        )
+
+
+def diagnose(e: Evidence) -> tuple[Cause, ...]:
+    """Return what is wrong with the gradient, and where if that is not everywhere."""
+    if not np.isfinite(e.g).all():
+        count = int(np.count_nonzero(~np.isfinite(e.g)))
+        return (Cause("nan", f"{count} of {e.g.size} elements are not finite numbers"),)
+    cause = _what(e)
+    if cause is not None:
+        return (cause,)
+    place = _where(e) if e.whole else None
+    if place is None:
+        return _scattered(e)
+    where, part = place
+    inside = _what(part)
+    return (where,) if inside is None else (where, inside)
+
+
+def _what(e: Evidence) -> Cause | None:
+    everywhere = (_float32, _zero, _returned_dy, _factor, _clipped)
+    laid_out = (_permuted, _argument_added, _elementwise, _mean_term)
+    for cause in everywhere + (laid_out if e.whole else ()):
+        found = cause(e)
+        if found is not None:
+            return found
+    return None
+
+
+def _float32(e: Evidence) -> Cause | None:
+    largest = np.abs(e.n).max(initial=0)
+    if np.abs(e.g - e.n).max(initial=0) > 1e-4 * largest:
+        return None
+    if np.array_equal(e.g, e.g.astype(np.float32)):
+        return Cause(
+            "float32",
+            "every number of it is a float32: something in the backward rounds to single precision",
+        )
+    error = np.abs(e.g - e.n).max(initial=0) / largest
+    if 1e-9 < error < 1e-5 and not e.alike(e.g, e.n * (e.g.sum() / e.n.sum())):
+        return Cause(
+            "float32",
+            f"right to {error:.0e}, as if something were computed in float32 on the way",
+        )
+    return None
+
+
+def _zero(e: Evidence) -> Cause | None:
+    if not e.g.any():
+        return Cause("zero", "it is zero, and must not be")
+    off = np.abs(e.g - e.n) > e.wrong
+    dead = off & (e.g == 0)
+    if dead.any() and np.array_equal(dead, off) and not _in_slices(off):
+        count, size = int(dead.sum()), e.g.size
+        return Cause("zero", f"it is zero at {count} of {size} elements, where it must not be")
+    return None
+
+
+def _returned_dy(e: Evidence) -> Cause | None:
+    for name, dy in e.given.items():
+        if name != "dy" and not name.startswith("dy["):
+            continue
+        if dy.size == e.g.size and e.alike(e.g, dy.reshape(e.g.shape)):
+            return Cause("returned_dy", f"it is {name}, the incoming gradient, unchanged")
+        if dy.ndim == e.g.ndim and all(map(int.__ge__, dy.shape, e.g.shape)):
+            cut = dy[tuple(slice(size) for size in e.g.shape)]
+            if e.alike(e.g, cut):
+                return Cause("returned_dy", f"it is a part of {name}, the incoming gradient")
+    return None
+
+
+def _factor(e: Evidence) -> Cause | None:
+    if not e.n.any():
+        return None
+    c = float(np.sum(e.g * e.n) / np.sum(e.n * e.n))
+    if abs(c - 1) <= e.same or not e.alike(e.g, c * e.n):
+        return None
+    if e.alike(e.g, -e.n):
+        return Cause("sign", "its sign is wrong, and nothing else")
+    return Cause("scale", f"it is {c:.6g} times what it must be{named_factor(c, e.sizes)}")
+
+
+def named_factor(c: float, sizes: Mapping[float, str]) -> str:
+    """Return which of the sizes in play a factor is, or its inverse, root or product.
+
+    >>> named_factor(-0.5, {4.0: "the size of axis 1 of x"})
+    ': minus 1 / sqrt(4), and 4 is the size of axis 1 of x'
+    """
+    sign = "minus " if c < 0 else ""
+    forms: dict[str, Callable[[float], float]] = {
+        "{0}": lambda s: s,
+        "1 / {0}": lambda s: 1 / s,
+        "sqrt({0})": math.sqrt,
+        "1 / sqrt({0})": lambda s: 1 / math.sqrt(s),
+        "1 - {0}": lambda s: 1 - s,
+        "1 / (1 - {0})": lambda s: 1 / (1 - s) if s != 1 else math.inf,
+    }
+    for form, function in forms.items():
+        names = [
+            (s, what)
+            for s, what in sizes.items()
+            if s > 0 and math.isclose(function(s), abs(c), rel_tol=1e-6)
+        ]
+        if names:
+            number = f"{names[0][0]:g}"
+            what = f", and {number} is {names[0][1]}"
+            return f": {sign}{form.format(number)}{what}"
+    for (s, one), (t, other) in itertools.combinations_with_replacement(sizes.items(), 2):
+        for power, text in ((1, "{0:g} x {1:g}"), (-1, "1 / ({0:g} x {1:g})")):
+            if s > 1 and t > 1 and math.isclose((s * t) ** power, abs(c), rel_tol=1e-6):
+                names_of = f"{s:g} is {one}" + ("" if s == t else f", {t:g} is {other}")
+                return f": {sign}{text.format(s, t)}, and {names_of}"
+    for s in (2.0, 3.0, 4.0, math.pi, math.sqrt(2 * math.pi)):
+        for power in (1, -1):
+            if math.isclose(s**power, abs(c), rel_tol=1e-6):
+                number = {math.pi: "pi", math.sqrt(2 * math.pi): "sqrt(2 pi)"}.get(s, f"{s:g}")
+                return f": {sign}{number if power == 1 else f'1 / {number}'}"
+    return ""
+
+
+def _clipped(e: Evidence) -> Cause | None:
+    limit = clip_limit(e.g, e.n)
+    if limit is None or np.count_nonzero(np.isclose(np.abs(e.g), limit, rtol=1e-9)) < 2:
+        return None
+    return Cause("clipped", f"it is right, but cut to [-{limit:.6g}, {limit:.6g}]")
+
+
+def _permuted(e: Evidence) -> Cause | None:
+    g, n = e.g, e.n
+    for axes in itertools.permutations(range(g.ndim)):
+        if axes == tuple(range(g.ndim)) or g.ndim > 4:
+            continue
+        turned = n.transpose(axes)
+        if e.alike(g, turned):
+            return Cause("transposed", f"it is transposed: axes {list(axes)} of what it must be")
+        if turned.shape != g.shape and e.alike(g, turned.reshape(g.shape)):
+            return Cause(
+                "transposed",
+                f"it was computed with its axes in the order {list(axes)}, shape "
+                f"{turned.shape}, and then reshaped to {g.shape} instead of transposed",
+            )
+    for axis in range(g.ndim):
+        if g.shape[axis] < 2:
+            continue
+        if e.alike(g, np.flip(n, axis)):
+            return Cause("permuted", f"it runs backwards along axis {axis}")
+        for shift in (1, -1):
+            rolled = np.roll(n, shift, axis)
+            inner = _slice(axis, slice(1, None) if shift == 1 else slice(None, -1))
+            if g.shape[axis] > 2 and e.alike(g[inner], rolled[inner]):
+                return Cause("permuted", f"it is shifted by one along axis {axis}")
+    for axis in range(g.ndim):
+        order = _order(e, axis)
+        if order is not None:
+            return Cause(
+                "permuted",
+                f"the slices along axis {axis} are right, but in the order {_runs(order)}",
+            )
+    if g.size > 3 and e.alike(np.sort(g, axis=None), np.sort(n, axis=None)):
+        return Cause("permuted", "it holds the right numbers in the wrong places")
+    return None
+
+
+def _order(e: Evidence, axis: int) -> list[int] | None:
+    """Return which slice of n each slice of g is, where that is a permutation."""
+    g, n = np.moveaxis(e.g, axis, 0), np.moveaxis(e.n, axis, 0)
+    if not 2 <= len(g) <= 64 or g[0].size < 2:
+        return None
+    order = []
+    for piece in g:
+        matches = [k for k, other in enumerate(n) if e.alike(piece, other)]
+        if not matches:
+            return None
+        order.append(matches[0])
+    return order if sorted(order) == list(range(len(g))) else None
+
+
+def _argument_added(e: Evidence) -> Cause | None:
+    x, difference = e.given.get(e.name), e.g - e.n
+    if x is None or x.shape != e.g.shape or not x.any():
+        return None
+    c = float(np.sum(difference * x) / np.sum(x * x))
+    if abs(c) <= e.wrong or not e.alike(difference, c * x):
+        return None
+    return Cause("argument_added", f"{c:.6g} times {e.name} itself is added to it")
+
+
+def _elementwise(e: Evidence) -> Cause | None:
+    transformations: dict[str, Callable[[Array], Array]] = {
+        "{}": lambda a: a,
+        "1 - {}": lambda a: 1 - a,
+        "1 - {}^2": lambda a: 1 - a * a,
+        "{}^2": lambda a: a * a,
+    }
+    for name, a in e.given.items():
+        if a.dtype.kind != "f" or not a.size or not _fits(a.shape, e.g.shape):
+            continue
+        for form, function in transformations.items():
+            factor = function(a)
+            if np.ptp(factor) == 0:
+                continue
+            label = form.format(name)
+            if e.alike(e.g, e.n * factor):
+                return Cause("factor", f"it is multiplied by {label} once too often")
+            if e.alike(e.g * factor, e.n):
+                return Cause("factor", f"a factor {label} is missing")
+    for axis, size in enumerate(e.g.shape):
+        others = tuple(k for k in range(e.g.ndim) if k != axis)
+        if size >= 2 and e.g.size // size >= 3 and _proportional(e, others):
+            return Cause("factor", f"each slice of axis {axis} is off by a factor of its own")
+        if size >= 3 and _proportional(e, (axis,)):
+            return Cause("factor", f"each line along axis {axis} is off by a factor of its own")
+    return None
+
+
+def _proportional(e: Evidence, axes: tuple[int, ...]) -> bool:
+    """Whether g is n times a factor that is constant along these axes."""
+    squares = (e.n * e.n).sum(axes, keepdims=True)
+    products = (e.g * e.n).sum(axes, keepdims=True)
+    factor = np.divide(products, squares, where=squares != 0, out=np.zeros_like(products))
+    return e.alike(e.g, factor * e.n)
+
+
+def _mean_term(e: Evidence) -> Cause | None:
+    difference = e.g - e.n
+    others = {
+        name: a
+        for name, a in e.given.items()
+        if a.dtype.kind == "f" and a.shape == e.g.shape and not name.startswith("dy")
+    }
+    bases: dict[str, list[Array]] = {"a constant": [np.ones_like(difference)]}
+    bases |= {f"a multiple of {name}": [a] for name, a in others.items()}
+    bases |= {
+        f"a constant and a multiple of {name}": [np.ones_like(difference), a]
+        for name, a in others.items()
+    }
+    for axis in range(difference.ndim):
+        for label, basis in bases.items():
+            if difference.shape[axis] < len(basis) + 2:
+                continue
+            if e.alike(_projected(difference, basis, axis), difference):
+                return Cause(
+                    "mean_term",
+                    f"along axis {axis} it is off by {label}: the term that couples the elements, "
+                    "a sum or a mean over that axis, is missing or wrong",
+                )
+    return None
+
+
+def _projected(target: Array, basis: list[Array], axis: int) -> Array:
+    """Return the least-squares fit of each line along an axis by the lines of the basis."""
+    lines = np.moveaxis(target, axis, -1)
+    columns = np.stack([np.moveaxis(b, axis, -1) for b in basis], axis=-1)
+    fitted = (columns @ (np.linalg.pinv(columns) @ lines[..., None]))[..., 0]
+    return np.moveaxis(fitted, -1, axis)
+
+
+def _where(e: Evidence) -> tuple[Cause, Evidence] | None:
+    """Return the slices along one axis that hold all that is wrong, and the evidence in them."""
+    off = np.abs(e.g - e.n) > e.wrong
+    best: tuple[float, int, Array] | None = None
+    for axis in range(off.ndim):
+        bad = off.any(axis=tuple(k for k in range(off.ndim) if k != axis))
+        share = bad.mean()
+        if share < 1 and (best is None or share < best[0]):
+            best = (share, axis, bad)
+    if best is None:
+        return None
+    _, axis, bad = best
+    part = _restricted(e, axis, np.flatnonzero(bad))
+    repeated = _repeated_rows(e, axis)
+    wrong, right, size = np.flatnonzero(bad), np.flatnonzero(~bad), len(bad)
+    if repeated is not None and set(wrong) <= set(repeated[1]):
+        text = (
+            f"rows {_runs(list(wrong))} are wrong, all of them ids that occur more than once in "
+            f"{repeated[0]}: add up what comes back from each"
+        )
+        return Cause("repeated_ids", text), part
+    for verdict, indices in (("wrong", wrong.tolist()), ("right", right.tolist())):
+        for step, index in (("first", 0), ("last", size - 1)):
+            if size > 2 and indices == [index]:
+                text = f"it is {verdict} at index {index} of axis {axis} only: the {step} step"
+                return Cause(f"{step}_step", f"{text}, if that axis is time"), part
+    text = f"it is wrong at {_runs(list(wrong))} of axis {axis}, and right at the rest"
+    return Cause("slices", text), part
+
+
+def _scattered(e: Evidence) -> tuple[Cause, ...]:
+    count = int(np.count_nonzero(np.abs(e.g - e.n) > e.wrong))
+    if not e.whole or count == e.g.size:
+        return ()
+    return (Cause("elements", f"{count} of {e.g.size} elements are wrong"),)
+
+
+def _repeated_rows(e: Evidence, axis: int) -> tuple[str, list[int]] | None:
+    if axis != 0 or e.g.ndim != 2:
+        return None
+    for name, ids in e.given.items():
+        if ids.dtype.kind in "iu" and ids.size and ids.min() >= 0 and ids.max() < len(e.g):
+            repeated = [int(i) for i, times in Counter(ids.ravel().tolist()).items() if times > 1]
+            if repeated:
+                return name, repeated
+    return None
+
+
+def _restricted(e: Evidence, axis: int, index: Array) -> Evidence:
+    def cut(a: Array) -> Array:
+        return np.take(a, index, axis) if a.shape == e.g.shape else a
+
+    given = {name: cut(a) for name, a in e.given.items()}
+    return Evidence(e.name, cut(e.g), cut(e.n), e.wrong, e.whole, given, e.sizes, e.same)
+
+
+def _in_slices(off: Array) -> bool:
+    """Whether what is off fills whole slices along some axis, and leaves others alone."""
+    for axis in range(off.ndim):
+        lines = np.moveaxis(off, axis, 0).reshape(off.shape[axis], -1)
+        if 0 < lines.all(axis=1).sum() < len(lines) and (lines.all(1) == lines.any(1)).all():
+            return True
+    return False
+
+
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether a shape broadcasts to the target."""
+    if len(shape) > len(target):
+        return False
+    return all(s in (1, t) for s, t in zip(reversed(shape), reversed(target), strict=False))
+
+
+def _slice(axis: int, part: slice) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (part,)
+
+
+def _runs(numbers: list[int]) -> str:
+    """Return numbers as ranges.
+
+    >>> _runs([0, 1, 2, 7, 9, 10])
+    '0-2, 7, 9-10'
+    """
+    pieces: list[list[int]] = []
+    for number in map(int, numbers):
+        if pieces and number == pieces[-1][-1] + 1:
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in pieces)

@@ -1,0 +1,204 @@
+"""A forward and its backward with their arguments, called in the ways that a check needs."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from npllm.checking.methods import Line, precision_of
+from npllm.checking.trees import Array, leaves, map_leaves
+
+try:
+    from numpy.exceptions import ComplexWarning
+except ImportError:  # NumPy before 1.25 kept it at the top
+    from numpy import ComplexWarning  # type: ignore[no-redef,attr-defined]
+
+Direction = tuple[int, ...] | int  # an element's index, or the seed of a random direction
+
+# Whoever draws the arguments from default_rng(seed) must not get the same numbers as cotangent: a
+# cotangent equal to x hides every backward that takes one for the other.
+SALT = 0x5EED
+
+
+def is_float(array: Array) -> bool:
+    """Whether it holds real floating numbers."""
+    return array.dtype.kind == "f"
+
+
+def drawn(seed: int, shape: tuple[int, ...]) -> Array:
+    """Return a random direction."""
+    return np.random.default_rng((seed, SALT)).standard_normal(shape)
+
+
+class Pair:
+    """What is checked.
+
+    Attributes:
+        args: private copies, the floating ones in ``dtype``.
+        names: of the arguments.
+        floating: which arguments hold floating arrays.
+        leaves: the floating arrays by name.
+
+    Raises:
+        TypeError: an argument is complex, or float32 where the dtype is float64.
+        ValueError: no argument holds a floating array, or only empty ones.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., tuple[Any, Any]],
+        backward: Callable[[Any, Any], Any],
+        args: Any,
+        dtype: npt.DTypeLike,
+    ) -> None:
+        self.forward, self.backward = forward, backward
+        self.dtype, self.eps = np.dtype(dtype), precision_of(dtype).eps
+        args = [args] if isinstance(args, (np.ndarray, Mapping)) else list(args)
+        self.names = _argument_names(forward, len(args))
+        self.args: list[Any] = [
+            map_leaves(self._checked(name), arg) for name, arg in zip(self.names, args, strict=True)
+        ]
+        self.floating = [
+            n for n, arg in enumerate(self.args) if any(is_float(a) for _, a in leaves(arg))
+        ]
+        if not self.floating:
+            raise ValueError(f"args must hold at least one {self.dtype} array, got none")
+        self.leaves = {name: a for name, a in self.all_leaves().items() if is_float(a)}
+        if not any(a.size for a in self.leaves.values()):
+            raise ValueError("every floating array in args is empty: there is nothing to check")
+
+    def _checked(self, name: str) -> Callable[[Array], Any]:
+        def check(array: Array) -> Any:
+            if array.dtype.kind == "c":
+                raise TypeError(f"{name} is {array.dtype}, and gradcheck needs {self.dtype}")
+            if is_float(array) and array.dtype != self.dtype and self.dtype == np.float64:
+                raise TypeError(
+                    f"{name} is {array.dtype}, and gradcheck needs float64: a difference of two "
+                    "float32 losses keeps about three digits, too few to tell a wrong gradient "
+                    f"from rounding; pass {name}.astype(np.float64), or, for a layer that can do "
+                    "no better, dtype=np.float32"
+                )
+            return array.astype(self.dtype) if is_float(array) else array.copy()
+
+        return check
+
+    def all_leaves(self) -> dict[str, Array]:
+        """Return every array of the arguments by name, ids and masks too."""
+        named: dict[str, Array] = {}
+        for name, arg in zip(self.names, self.args, strict=True):
+            named.update(leaves(arg, name))
+        return named
+
+    def run(self, args: list[Any]) -> tuple[Any, Any]:
+        """Return (y, cache) of copies of ``args``.
+
+        Raises:
+            TypeError: the forward returns something else.
+        """
+        return self.run_on(map_leaves(np.copy, args))
+
+    def run_on(self, args: list[Any]) -> tuple[Any, Any]:
+        """Return (y, cache) of these very arrays."""
+        result: Any = self.forward(*args)
+        if not isinstance(result, tuple) or len(result) != 2:
+            what = (
+                f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+            )
+            raise TypeError(
+                f"forward must return the pair (y, cache), got {what}; for layers written in "
+                "another way see npllm.checking.adapters"
+            )
+        return result
+
+    def gradients(self, dy: Any, cache: Any) -> dict[str, Array | None]:
+        """Return what the backward claims; see :meth:`gradients_of`."""
+        return self.gradients_of(self.backward(dy, cache))
+
+    def gradients_of(self, returned: Any) -> dict[str, Array | None]:
+        """Return what a backward returned by the names of the floating arrays; None where absent.
+
+        Raises:
+            ValueError: there is another number of gradients than of floating arguments.
+        """
+        claims = self._by_argument(returned)
+        found: dict[str, Array | None] = {}
+        for n, claim in zip(self.floating, claims, strict=True):
+            claimed = dict(leaves(claim, self.names[n]))
+            for name, x in leaves(self.args[n], self.names[n]):
+                if is_float(x):
+                    found[name] = claimed.get(name)
+        return found
+
+    def _by_argument(self, gradients: Any) -> Sequence[Any]:
+        """Return a gradient for each floating argument, however the backward put them together."""
+        names = [self.names[n] for n in self.floating]
+        several = isinstance(gradients, (tuple, list))
+        if len(names) == 1:
+            # one gradient may come as it is, or as a tuple of one
+            nested = isinstance(self.args[self.floating[0]], (tuple, list))
+            inner = several and len(gradients) == 1 and isinstance(gradients[0], (tuple, list))
+            as_it_is = not several or (nested and not inner)
+            gradients = [gradients] if as_it_is else gradients
+        elif not several:
+            gradients = [gradients]
+        if len(gradients) != len(names):
+            raise ValueError(
+                f"backward must return a gradient for each of {', '.join(names)}, "
+                f"got {len(gradients)}"
+            )
+        return list(gradients)
+
+
+class Probe:
+    """The forward along lines through one argument."""
+
+    def __init__(self, pair: Pair, v: list[Array], kind: Literal["real", "complex"]) -> None:
+        dtype = np.complex128 if kind == "complex" else pair.dtype
+        self.pair, self.v, self.kind = pair, v, kind
+        self.args: list[Any] = map_leaves(
+            lambda a: np.array(a, dtype) if is_float(a) else a, pair.args
+        )
+        self.leaves: dict[str, Array] = {}
+        for name, arg in zip(pair.names, self.args, strict=True):
+            self.leaves.update(leaves(arg, name))
+
+    def line(self, name: str, direction: Direction) -> Line:
+        """Return the line through an element, or in a random direction."""
+        shape = self.leaves[name].shape
+        if not isinstance(direction, tuple):
+            return self.along(name, drawn(direction, shape))
+        one = np.zeros(shape)
+        one[direction] = 1
+        return self.along(name, one)
+
+    def along(self, name: str, direction: Array) -> Line:
+        """Return the line through the argument along a direction of its own shape."""
+        x = self.leaves[name]
+        before = x.copy()
+
+        def outputs(step: complex) -> list[Array]:
+            x[...] = before + (step * direction).astype(x.dtype)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", ComplexWarning)
+                    y, _ = self.pair.run_on(self.args)
+                return [np.array(a) for _, a in leaves(y)]
+            finally:
+                x[...] = before
+
+        return Line(outputs, self.v, self.pair.eps)
+
+
+def _argument_names(forward: Callable[..., Any], count: int) -> list[str]:
+    """Return the names of the forward's positional parameters, ``arg0``... where it has none."""
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [names[n] if n < len(names) else f"arg{n}" for n in range(count)]
