@@ -31,11 +31,20 @@ def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Array]]:
 
 def map_leaves(function: Callable[[Array], Any], tree: Any) -> Any:
     """Return the tree with ``function`` applied to each array; mappings become plain dicts."""
+    return map_named(lambda _, array: function(array), tree)
+
+
+def map_named(function: Callable[[str, Array], Any], tree: Any, name: str = "") -> Any:
+    """Return the tree with ``function`` applied to the name, as in :func:`leaves`, and the array.
+
+    >>> map_named(lambda name, array: name, [1.0, None, {"w": 2.0}], "args")
+    ['args[0]', None, {'w': 'args[2]["w"]'}]
+    """
     if tree is None:
         return None
     if isinstance(tree, Mapping):
-        return {key: map_leaves(function, value) for key, value in tree.items()}
+        return {k: map_named(function, v, f'{name}["{k}"]') for k, v in tree.items()}
     if isinstance(tree, (tuple, list)):
-        values = [map_leaves(function, value) for value in tree]
+        values = [map_named(function, v, f"{name}[{index}]") for index, v in enumerate(tree)]
         return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
-    return function(np.asarray(tree))
+    return function(name, np.asarray(tree))

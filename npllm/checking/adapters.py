@@ -1,0 +1,374 @@
+"""Layers as people write them, brought into the form that :func:`gradcheck` takes.
+
+Each adapter returns a :class:`Checkable`, the three arguments of ``gradcheck``::
+
+    assert_gradients(*from_object(layer, x))
+    print(gradcheck(*from_loss(loss_and_gradients, params)))
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npllm.checking.trees import Array, leaves, map_leaves
+
+# Where code in the wild keeps what it learns, and what it should change by.
+_PARAMETERS = ("params", "parameters", "weights", "_params")
+_GRADIENTS = ("grads", "gradients", "dparams", "grad", "_grads")
+_GRADIENT_OF = ("d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}", "{}")
+
+
+class Checkable(NamedTuple):
+    """The arguments of :func:`gradcheck`."""
+
+    forward: Callable[..., tuple[Any, Any]]
+    backward: Callable[[Any, Any], Any]
+    args: tuple[Any, ...]
+
+
+def from_pullback(function: Callable[..., tuple[Any, Any]], *args: Any) -> Checkable:
+    """Adapt ``y, pullback = function(*args)`` with ``gradients = pullback(dy)``.
+
+    >>> from npllm.checking import gradcheck
+    >>> def square(x):
+    ...     return x * x, lambda dy: 2 * x * dy
+    >>> gradcheck(*from_pullback(square, np.array([1.0, 3.0]))).passed
+    True
+    """
+    return Checkable(function, lambda dy, pullback: pullback(dy), args)
+
+
+def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkable:
+    """Adapt ``loss, grads = function(*params)``, a scalar and its gradients.
+
+    Each of ``params`` is an array or a nested dict, list or tuple of arrays; ``grads`` has the
+    structure of the one, or is a tuple with an entry for each.
+
+    >>> from npllm.checking import gradcheck
+    >>> def loss(params):
+    ...     return (params["w"] ** 2).sum(), {"w": 2 * params["w"]}
+    >>> gradcheck(*from_loss(loss, {"w": np.array([1.0, 3.0])})).passed
+    True
+    """
+
+    def forward(*params: Any) -> tuple[Any, Any]:
+        loss, grads = function(*params)
+        if np.size(loss) != 1:
+            raise ValueError(f"the loss must be a scalar, got shape {np.shape(loss)}")
+        return loss, grads
+
+    def backward(dloss: Any, grads: Any) -> Any:
+        return map_leaves(lambda g: g * np.reshape(dloss, ()), grads)
+
+    names = _names(function, len(params), "params")
+    return Checkable(_called(forward, names), backward, params)
+
+
+def from_object(
+    layer: Any,
+    *inputs: Any,
+    parameters: Mapping[str, str] | None = None,
+    input_gradients: bool = True,
+    forward: str | Callable[..., Any] = "forward",
+    backward: str | Callable[..., Any] = "backward",
+    before: Callable[[Any], None] | None = None,
+) -> Checkable:
+    """Adapt an object that keeps its parameters, gradients and cache to itself.
+
+    The object is copied first: what the check does to it stays with the copy. A ``zero_grad``
+    method is called before each backward.
+
+    Args:
+        layer: has ``forward(*inputs) -> y`` and ``backward(dy)`` -> the gradient of its input, or
+            a tuple of them, or None; a loss's ``backward()`` may take nothing.
+        inputs: of its forward.
+        parameters: the path to each parameter, and the path to its gradient: ``{"W": "dW"}``,
+            ``{"params.W": "grads.W"}``, ``{"layers.0.weight.data": "layers.0.weight.grad"}``; a
+            step of a path is an attribute, a key or an index. Where None they are found by the
+            usual names; ``{}`` checks the inputs alone.
+        input_gradients: whether the backward returns gradients of the inputs.
+        forward: the method, or ``function(layer, *inputs)``.
+        backward: the method, or ``function(layer, dy)``.
+        before: called with the object before each forward: to seed it, to set it to training.
+
+    Returns:
+        What ``gradcheck`` takes; its last argument is the dict of parameters.
+
+    Raises:
+        ValueError: the object has floating arrays whose gradients are not found.
+
+    >>> from npllm.checking import gradcheck
+    >>> class Scale:
+    ...     def __init__(self):
+    ...         self.W = np.array([2.0, -1.0])
+    ...     def forward(self, x):
+    ...         self.x = x
+    ...         return x * self.W
+    ...     def backward(self, dy):
+    ...         self.dW = (dy * self.x).sum(axis=0)
+    ...         return dy * self.W
+    >>> report = gradcheck(*from_object(Scale(), np.array([[1.0, 3.0]])))
+    >>> report.passed, [argument.name for argument in report.arguments]
+    (True, ['x', 'parameters["W"]'])
+    """
+    held = _Held(layer, inputs, input_gradients, forward, backward, before)
+    paths = held.discovered() if parameters is None else dict(parameters)
+    held.paths = paths
+    values = {path: np.array(_get(layer, path)) for path in paths}
+    args = (*(inputs if input_gradients else ()), *((values,) if paths else ()))
+    method = getattr(layer, forward) if isinstance(forward, str) else None
+    count = len(inputs) if input_gradients else 0
+    names = [*_names(method, count, "x"), *(["parameters"] if paths else [])]
+    return Checkable(_called(held.forward, names), held.backward, args)
+
+
+def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
+    """Adapt a torch module, an autograd Function's ``apply``, or any function of tensors.
+
+    The gradients are those of ``torch.autograd``, in float64. A module is copied; its parameters
+    are checked too, under their own names.
+
+    Args:
+        function: a ``torch.nn.Module``, or a function of tensors.
+        inputs: NumPy arrays; ids and masks may be among them.
+
+    Raises:
+        ImportError: torch is not installed.
+    """
+    import torch
+
+    parameters: dict[str, Array] = {}
+    call = function
+    if isinstance(function, torch.nn.Module):
+        module = copy.deepcopy(function).double()
+        tensors = dict(module.named_parameters())
+        parameters = {name: t.detach().numpy().copy() for name, t in tensors.items()}
+
+        def call(*args: Any) -> Any:
+            if not parameters:
+                return module(*args)
+            return torch.func.functional_call(module, args[-1], args[:-1])
+
+    def forward(*args: Any) -> tuple[Any, Any]:
+        tensors = map_leaves(lambda a: torch.tensor(a, requires_grad=_is_float(a)), list(args))
+        y = call(*tensors)
+        outputs = [t for t in _tensors(y) if t.requires_grad]
+        sources = [t for t in _tensors(tensors) if t.requires_grad]
+        return _mapped(lambda t: t.detach().numpy().copy(), y), (y, outputs, sources, tensors)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        y, outputs, sources, tensors = cache
+        cotangents = [torch.tensor(a) for _, a in leaves(dy)]
+        kept = [v for v, t in zip(cotangents, _tensors(y), strict=True) if t.requires_grad]
+        found = torch.autograd.grad(outputs, sources, kept, retain_graph=True, allow_unused=True)
+        by_id = {id(t): g for t, g in zip(sources, found, strict=True)}
+
+        def gradient(t: Any) -> Array:
+            g = by_id.get(id(t))  # None where the output does not depend on it
+            return np.zeros(t.shape) if g is None else g.detach().numpy().copy()
+
+        wanted = [arg for arg in tensors if any(t.requires_grad for t in _tensors(arg))]
+        return tuple(_mapped(gradient, arg) for arg in wanted)
+
+    args = (*inputs, *((parameters,) if parameters else ()))
+    source = getattr(function, "forward", None) if parameters else function
+    names = [*_names(source, len(inputs), "x"), *(["parameters"] if parameters else [])]
+    return Checkable(_called(forward, names), backward, args)
+
+
+class _Held:
+    """A private copy of somebody's layer, turned into pure functions of inputs and parameters."""
+
+    def __init__(
+        self,
+        layer: Any,
+        inputs: tuple[Any, ...],
+        input_gradients: bool,
+        forward: str | Callable[..., Any],
+        backward: str | Callable[..., Any],
+        before: Callable[[Any], None] | None,
+    ) -> None:
+        self.layer, self.inputs, self.input_gradients = _copied(layer), inputs, input_gradients
+        self.run, self.turn_back, self.before = _method(forward), _method(backward), before
+        self.takes_dy = not isinstance(backward, str) or _required(getattr(layer, backward)) > 0
+        self.paths: dict[str, str] = {}
+
+    def forward(self, *args: Any) -> tuple[Any, Any]:
+        inputs, parameters = args, {}
+        if self.paths:
+            inputs, parameters = args[:-1], args[-1]
+        for path, value in parameters.items():
+            _set(self.layer, path, np.array(value))
+        if self.before is not None:
+            self.before(self.layer)
+        y = self.run(self.layer, *(inputs if self.input_gradients else self._constants()))
+        return y, args
+
+    def backward(self, dy: Any, args: Any) -> tuple[Any, ...]:
+        self.forward(*args)  # the object remembers its latest forward only: make it this one
+        returned = self._turned_back(dy)
+        gradients: list[Any] = []
+        wanted = sum(any(_is_float(a) for _, a in leaves(x)) for x in self.inputs)
+        if self.input_gradients and wanted:
+            several = isinstance(returned, (tuple, list)) and wanted > 1
+            gradients = list(returned) if several else [returned]
+        if self.paths:
+            gradients.append({path: _get(self.layer, g) for path, g in self.paths.items()})
+        return tuple(gradients)
+
+    def discovered(self) -> dict[str, str]:
+        """Return the path of each parameter and of its gradient, found after a backward."""
+        arrays = dict(_parameters(self.layer))
+        trial = _Held(self.layer, self.inputs, True, self.run, self.turn_back, self.before)
+        trial.takes_dy = self.takes_dy
+        y, _ = trial.forward(*map_leaves(np.copy, list(self.inputs)))
+        trial._turned_back(map_leaves(np.ones_like, y))
+        paths = {path: _gradient_path(trial.layer, path, a) for path, a in arrays.items()}
+        lost = [path for path, g in paths.items() if g is None and path not in paths.values()]
+        if lost:
+            raise ValueError(
+                f"found no gradient for {', '.join(lost)}: say where it is, "
+                f'parameters={{"{lost[0]}": "d{lost[0]}"}}, or pass parameters={{}} to check the '
+                "inputs alone"
+            )
+        return {path: gradient for path, gradient in paths.items() if gradient is not None}
+
+    def _turned_back(self, dy: Any) -> Any:
+        if callable(getattr(self.layer, "zero_grad", None)):
+            self.layer.zero_grad()
+        if self.takes_dy:
+            return self.turn_back(self.layer, dy)
+        scalar = next(a for _, a in leaves(dy)).reshape(())  # a loss, whose dy is understood
+        return map_leaves(lambda g: g * scalar, self.turn_back(self.layer))
+
+    def _constants(self) -> list[Any]:
+        return list(map_leaves(np.copy, list(self.inputs)))
+
+
+def _parameters(layer: Any) -> Iterator[tuple[str, Array]]:
+    """Yield the path and value of what looks like a parameter: a floating array on the object."""
+    for name, value in vars(layer).items():
+        if name in _GRADIENTS or name.startswith("__"):
+            continue
+        if name in _PARAMETERS and isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", a) for key, a in value.items() if _is_float(a))
+        elif isinstance(value, np.ndarray):
+            if _is_float(value):
+                yield name, value
+        else:
+            for inner in ("data", "value"):
+                if hasattr(value, "grad") and _is_float(getattr(value, inner, None)):
+                    yield f"{name}.{inner}", getattr(value, inner)
+                    break
+
+
+def _gradient_path(layer: Any, path: str, parameter: Array) -> str | None:
+    *parents, name = path.split(".")
+    candidates = [".".join([*parents, form.format(name)]) for form in _GRADIENT_OF[:-1]]
+    candidates += [f"{g}.{form.format(name)}" for g in _GRADIENTS for form in _GRADIENT_OF]
+    if parents:
+        candidates.append(".".join([*parents, "grad"]))
+    for candidate in candidates:
+        try:
+            found = _get(layer, candidate)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+            continue
+        if _is_float(found) and np.shape(found) == parameter.shape:
+            return candidate
+    return None
+
+
+def _get(root: Any, path: str) -> Any:
+    """Return what a path of attributes, keys and indices leads to."""
+    for step in path.split("."):
+        if isinstance(root, Mapping):
+            root = root[step]
+        elif isinstance(root, (list, tuple)):
+            root = root[int(step)]
+        else:
+            root = getattr(root, step)
+    return root
+
+
+def _set(root: Any, path: str, value: Any) -> None:
+    parent, _, step = path.rpartition(".")
+    owner = _get(root, parent) if parent else root
+    if isinstance(owner, dict):
+        owner[step] = value
+    elif isinstance(owner, list):
+        owner[int(step)] = value
+    else:
+        setattr(owner, step, value)
+
+
+def _copied(layer: Any) -> Any:
+    try:
+        return copy.deepcopy(layer)
+    except Exception:  # what cannot be copied is used as it is
+        return layer
+
+
+def _method(method: str | Callable[..., Any]) -> Callable[..., Any]:
+    if callable(method):
+        return method
+    return lambda layer, *args: getattr(layer, method)(*args)
+
+
+def _required(function: Callable[..., Any]) -> int:
+    """Return how many positional arguments a function cannot do without."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)
+
+
+def _names(function: Any, count: int, otherwise: str) -> list[str]:
+    """Return names for the first arguments of a function."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD][:count]
+    return names if len(names) == count else [f"{otherwise}{n}" for n in range(count)]
+
+
+def _called(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """Return the function with these argument names, which the report will show."""
+
+    def named(*args: Any) -> Any:
+        return function(*args)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    unique = names if len(set(names)) == len(names) else [f"x{n}" for n in range(len(names))]
+    signature = inspect.Signature([inspect.Parameter(name, kind) for name in unique])
+    named.__signature__ = signature  # type: ignore[attr-defined]
+    return named
+
+
+def _is_float(value: Any) -> bool:
+    return (
+        isinstance(value, (np.ndarray, np.floating, float)) and np.asarray(value).dtype.kind == "f"
+    )
+
+
+def _tensors(tree: Any) -> list[Any]:
+    if isinstance(tree, Mapping):
+        return [t for value in tree.values() for t in _tensors(value)]
+    if isinstance(tree, (tuple, list)):
+        return [t for value in tree for t in _tensors(value)]
+    return [tree]
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _mapped(function, value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return tuple(_mapped(function, value) for value in tree)
+    return function(tree)
