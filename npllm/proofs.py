@@ -7,7 +7,7 @@ draws the same mask each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,12 +26,14 @@ class Case(NamedTuple):
         forward: ``forward(*args) -> (y, cache)``.
         backward: ``backward(dy, cache)`` -> gradients.
         args: in float64, ids aside.
+        sizes: numbers that a wrong factor may be, by name, for the diagnosis.
     """
 
     label: str
     forward: Callable[..., tuple[Any, Any]]
     backward: Callable[[Any, Any], Any]
     args: tuple[Any, ...]
+    sizes: Mapping[str, float] | None = None
 
 
 Generator = np.random.Generator
@@ -42,13 +44,15 @@ def _embedding(rng: Generator) -> Iterator[Case]:
     ids = np.array([[4, 0, 4], [2, 4, 1]])
     for label, padding_idx in (("repeated ids", None), ("padding_idx", 4)):
 
-        def forward(weight: Array, padding_idx: int | None = padding_idx) -> tuple[Array, Any]:
+        def forward(
+            ids: Array, weight: Array, padding_idx: int | None = padding_idx
+        ) -> tuple[Array, Any]:
             # a row that is not trained is a constant: it must not move with the weight
             y, cache = layers.embedding_forward(ids, weight, padding_idx)
             trained = np.ones(ids.shape, bool) if padding_idx is None else ids != padding_idx
             return np.where(trained[..., None], y, np.zeros((), y.dtype)), cache
 
-        yield Case(label, forward, layers.embedding_backward, (rng.normal(size=(5, 3)),))
+        yield Case(label, forward, layers.embedding_backward, (ids, rng.normal(size=(5, 3))))
 
 
 def _linear(rng: Generator) -> Iterator[Case]:
@@ -83,7 +87,7 @@ def _dropout(rng: Generator) -> Iterator[Case]:
         def forward(x: Array, p: float = p) -> tuple[Array, Any]:
             return layers.dropout_forward(x, p, np.random.default_rng(5))
 
-        yield Case(f"p = {p}", forward, layers.dropout_backward, (x,))
+        yield Case(f"p = {p}", forward, layers.dropout_backward, (x,), {"p": p})
 
 
 def _attention(rng: Generator) -> Iterator[Case]:
@@ -131,8 +135,9 @@ def _cross_entropy(rng: Generator) -> Iterator[Case]:
     for label, kwargs in options.items():
         forward = partial(layers.cross_entropy_forward, **kwargs)
         backward = layers.cross_entropy_backward
-        yield Case(f"ids, {label}", forward, backward, (logits, ids))
-        yield Case(f"distribution, {label}", forward, backward, (logits, distribution))
+        sizes = {"the number of rows that count": 7.0, "the smoothing": 0.2}
+        yield Case(f"ids, {label}", forward, backward, (logits, ids), sizes)
+        yield Case(f"distribution, {label}", forward, backward, (logits, distribution), sizes)
 
 
 def _lstm_cell(rng: Generator) -> Iterator[Case]:
@@ -193,8 +198,8 @@ def _lstm(rng: Generator) -> Iterator[Case]:
         yield Case(label, _seeded_lstm(options), layers.lstm_backward, (x, weights, state))
         if label in ("one layer", "two layers, bidirectional, lengths, dropout"):
             ids, table = rng.integers(6, size=(steps, batch)), rng.normal(size=(6, input_size))
-            forward = _seeded_lstm_of_ids(ids, options)
-            args = (table, weights, state)
+            forward = _seeded_lstm_of_ids(options)
+            args = (ids, table, weights, state)
             yield Case(f"looked up, {label}", forward, layers.lstm_backward, args)
     alone = (x[0], weights, (state[0][:, 0], state[1][:, 0]))
     yield Case("one sequence", _seeded_lstm({}), layers.lstm_backward, alone)
@@ -209,8 +214,10 @@ def _seeded_lstm(options: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
     return forward
 
 
-def _seeded_lstm_of_ids(ids: Array, options: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
-    def forward(embedding: Array, weights: dict[str, Array], state: Any) -> tuple[Any, Any]:
+def _seeded_lstm_of_ids(options: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
+    def forward(
+        ids: Array, embedding: Array, weights: dict[str, Array], state: Any
+    ) -> tuple[Any, Any]:
         rng = np.random.default_rng(5)
         return layers.lstm_forward(ids, weights, state, embedding=embedding, rng=rng, **options)
 
@@ -243,7 +250,7 @@ def _language_model(rng: Generator) -> Iterator[Case]:
         state = rng.normal(size=size), rng.normal(size=size)
 
         def forward(
-            parameters: dict[str, Array], config: Any = config, state: Any = state
+            ids: Array, parameters: dict[str, Array], config: Any = config, state: Any = state
         ) -> tuple[Array, Any]:
             dtype = parameters["fc.bias"].dtype
             model = LSTMLanguageModel(**config, dtype=dtype)
@@ -254,7 +261,7 @@ def _language_model(rng: Generator) -> Iterator[Case]:
             loss, loss_cache = layers.cross_entropy_forward(logits, targets)
             return loss, (model, cache, loss_cache)
 
-        yield Case(label, forward, _language_model_backward, (parameters,))
+        yield Case(label, forward, _language_model_backward, (ids, parameters))
 
 
 def _language_model_backward(dloss: Array, cache: Any) -> dict[str, Array]:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from npllm.cli import evaluate, generate, gradcheck, plot, train
+from npllm.cli import certify, evaluate, generate, gradcheck, plot, train
 from npllm.cli.parser import Parser, formatter
 
 __all__ = ["main", "make_parser"]
@@ -17,7 +17,8 @@ _EPILOG = """\
 A first tour:
   npllm train                     learn the Python language reference, about a minute
   npllm generate runs/lstm-1      read what the model writes
-  npllm gradcheck                 prove every gradient behind it
+  npllm gradcheck                 prove every layer behind it
+  npllm certify                   prove every parameter of every model
 """
 
 
@@ -30,7 +31,7 @@ def make_parser() -> Parser:
         formatter_class=formatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, generate, evaluate, gradcheck, plot):
+    for command in (train, generate, evaluate, gradcheck, certify, plot):
         command.add(commands)
     return parser
 

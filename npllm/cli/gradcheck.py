@@ -3,58 +3,108 @@
 from __future__ import annotations
 
 import argparse
+import runpy
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
 from npllm.checking import GradcheckReport, gradcheck
+from npllm.checking.methods import Method
+from npllm.checking.report import finite
+from npllm.checkpoint import write_json
 from npllm.cli.parser import Commands, add_command, add_seed
-from npllm.proofs import CASES
+from npllm.proofs import CASES, Case
 
 _DESCRIPTION = """\
-Prove the hand-written gradients of npllm: every layer, every argument, every element.
+Prove hand-written gradients: those of npllm, every layer, every argument, every element; or yours.
 
-Each backward pass is compared with two numeric derivatives of its forward pass alone, under a
-random cotangent: the complex step, which is right to rounding (1e-12 passes), and the central
-difference (1e-7 passes). Errors are relative to the argument's largest gradient. A row is an
-argument; the exit status is 1 if one fails.
+Each backward pass is compared, under a random cotangent, with numeric derivatives of its forward
+pass alone: the complex step, which is right to rounding (1e-12 passes), and the central difference
+(1e-7 passes). Errors are relative to the argument's largest gradient. A row is an argument; below a
+row that failed stands where, and, if the numbers show it, why. The exit status is 1 if one fails.
 
   npllm gradcheck
   npllm gradcheck attention lstm --seed 1
+  npllm gradcheck my_layer.py --method richardson --json report.json
 
-To check a layer of your own, see npllm.checking.gradcheck.
+my_layer.py is a file of yours that defines cases(rng), which yields the layers to check, each as
+(label, forward, backward, args), in the form that npllm.checking.gradcheck takes.
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "gradcheck", "prove the gradients", _DESCRIPTION, _run)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME|FILE.py", help=f"a file, or of {', '.join(CASES)}"
+    )
+    parser.add_argument(
+        "--method",
+        action="append",
+        choices=get_args(Method),
+        help="may be repeated (default: complex and central)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the reports there too")
     add_seed(parser, "draws arguments and cotangents")
 
 
 def _run(options: argparse.Namespace) -> int:
-    if unknown := [name for name in options.names if name not in CASES]:
+    names = options.names or list(CASES)
+    if unknown := [name for name in names if name not in CASES and not name.endswith(".py")]:
         raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if options.json and not Path(options.json).resolve().parent.is_dir():
+        raise ValueError(f"{options.json}: its folder does not exist")
     start = time.perf_counter()
-    reports: list[GradcheckReport] = []
-    for name in options.names or CASES:
-        for case in CASES[name](np.random.default_rng(options.seed)):
-            report = gradcheck(case.forward, case.backward, case.args, seed=options.seed)
+    reports: list[tuple[str, GradcheckReport]] = []
+    for name in names:
+        for case in _cases(name, np.random.default_rng(options.seed)):
+            report = gradcheck(
+                case.forward,
+                case.backward,
+                case.args,
+                methods=options.method,
+                sizes=case.sizes,
+                seed=options.seed,
+            )
             print(f"{name}: {case.label}\n{_indented(str(report))}\n", flush=True)
-            reports.append(report)
-    arguments = [argument for report in reports for argument in report.arguments]
-    failed = sum(not argument.passed for argument in arguments)
+            reports.append((f"{name}: {case.label}", report))
+    arguments = [argument for _, report in reports for argument in report.arguments]
+    failed = sum(not report.passed for _, report in reports)
     worst: dict[str, float] = {}
     for comparison in (c for argument in arguments for c in argument.comparisons):
-        worst[comparison.method] = max(worst.get(comparison.method, 0.0), comparison.error)
+        errors = worst.get(comparison.method, 0.0), comparison.error
+        worst[comparison.method] = float(np.max(errors))  # NaN counts as the largest
     figures = ", ".join(f"{method} {error:.1e}" for method, error in worst.items())
-    verdict = f"{failed} FAILED" if failed else "all ok"
-    print(
-        f"{len(arguments)} arguments in {len(reports)} cases: {verdict}; worst errors: {figures};"
-    )
+    verdict = f"{failed} cases FAILED" if failed else "all ok"
+    print(f"{len(arguments)} arguments in {len(reports)} cases: {verdict}; worst errors: {figures}")
     print(f"{time.perf_counter() - start:.1f} s")
+    if options.json:
+        found = [{"case": label, **report.to_dict()} for label, report in reports]
+        write_json(Path(options.json), finite(found))
     return 1 if failed else 0
+
+
+def _cases(name: str, rng: np.random.Generator) -> Iterator[Case]:
+    if name in CASES:
+        yield from CASES[name](rng)
+        return
+    try:
+        cases: Any = runpy.run_path(name).get("cases")
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+    if not callable(cases):
+        raise ValueError(
+            f"{name} must define cases(rng), yielding (label, forward, backward, args)"
+        )
+    for case in cases(rng):
+        if not isinstance(case, tuple) or len(case) < 4:
+            raise ValueError(f"{name}: cases(rng) must yield (label, forward, backward, args)")
+        yield Case(*case)
 
 
 def _indented(text: str) -> str:
