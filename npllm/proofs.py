@@ -97,6 +97,7 @@ def _attention(rng: Generator) -> Iterator[Case]:
     shared_k, shared_v = k[:, :1], v[0, 0]  # broadcast over heads, and over batch and heads
     configurations: dict[str, tuple[tuple[Array, ...], dict[str, Any]]] = {
         "plain": ((q, k, v), {}),
+        "square": (tuple(rng.normal(size=(2, 5, 5)) for _ in range(3)), {}),  # T = D = Dv
         "causal, Tq < Tk": ((q, k, v), {"causal": True}),
         "causal, Tq > Tk": ((q, k[..., :3, :], v[..., :3, :]), {"causal": True}),
         "mask with an empty row": ((q, k, v), {"mask": mask}),
@@ -107,6 +108,11 @@ def _attention(rng: Generator) -> Iterator[Case]:
         "weights returned": ((q, k, v), {"return_weights": True}),
         "broadcast": ((q, shared_k, shared_v), {}),
         "T = 1": ((q[..., :1, :], k[..., :1, :], v[..., :1, :]), {}),
+        "softcap": ((q, k, v), {"softcap": 0.8}),
+        "softcap, mask, causal, full bias, weights returned": (
+            (q, k, v, rng.normal(size=(2, 3, 4, 6))),
+            {"softcap": 1.5, "mask": mask, "causal": True, "return_weights": True},
+        ),
     }
     for label, (args, options) in configurations.items():
 
@@ -146,6 +152,14 @@ def _lstm_cell(rng: Generator) -> Iterator[Case]:
     pair = (layers.lstm_cell_forward, layers.lstm_cell_backward)
     yield Case("bias", *pair, (x, h, c, *weights))
     yield Case("no bias", *pair, (x, h, c, *weights[:2]))
+    peepholes = rng.normal(size=12)
+    yield Case("peepholes", *pair, (x, h, c, *weights, peepholes))
+
+    def without_bias(*args: Array) -> tuple[Any, Any]:
+        return layers.lstm_cell_forward(*args[:5], None, None, args[5])
+
+    args = (x, h, c, *weights[:2], peepholes)
+    yield Case("peepholes, no bias", without_bias, layers.lstm_cell_backward, args)
 
 
 def _lstm_weights(
@@ -155,14 +169,17 @@ def _lstm_weights(
     *,
     num_layers: int = 1,
     bidirectional: bool = False,
+    reverse_only: bool = False,
     bias: bool = True,
     projection: int = 0,
+    peepholes: bool = False,
 ) -> dict[str, Array]:
     shown = projection or hidden
+    ends = ["_reverse"] if reverse_only else ["", "_reverse"][: 1 + bidirectional]
     weights = {}
     for layer in range(num_layers):
-        width = input_size if layer == 0 else shown * (1 + bidirectional)
-        for suffix in (f"l{layer}", f"l{layer}_reverse")[: 1 + bidirectional]:
+        width = input_size if layer == 0 else shown * len(ends)
+        for suffix in (f"l{layer}{end}" for end in ends):
             weights[f"weight_ih_{suffix}"] = rng.normal(size=(4 * hidden, width)) / 2
             weights[f"weight_hh_{suffix}"] = rng.normal(size=(4 * hidden, shown)) / 2
             if bias:
@@ -170,6 +187,8 @@ def _lstm_weights(
                 weights[f"bias_hh_{suffix}"] = rng.normal(size=4 * hidden)
             if projection:
                 weights[f"weight_hr_{suffix}"] = rng.normal(size=(projection, hidden))
+            if peepholes:
+                weights[f"weight_ch_{suffix}"] = rng.normal(size=3 * hidden)
     return weights
 
 
@@ -186,6 +205,17 @@ def _lstm(rng: Generator) -> Iterator[Case]:
         "two layers, bidirectional, lengths, dropout": (two, {"dropout": 0.4, **lengths}),
         "projection": ({"projection": 3}, {}),
         "two layers, bidirectional, projection, lengths": ({"projection": 3, **two}, lengths),
+        "peepholes": ({"peepholes": True}, {}),
+        "peepholes, lengths, no bias": ({"peepholes": True, "bias": False}, lengths),
+        "two layers, bidirectional, projection, peepholes, lengths": (
+            {"projection": 3, "peepholes": True, **two},
+            lengths,
+        ),
+        "reverse only": ({"reverse_only": True}, {}),
+        "reverse only, two layers, peepholes, lengths": (
+            {"num_layers": 2, "reverse_only": True, "peepholes": True},
+            lengths,
+        ),
         "batch first": ({}, {"batch_first": True}),
     }
     for label, (sizes, options) in configurations.items():
@@ -196,7 +226,11 @@ def _lstm(rng: Generator) -> Iterator[Case]:
         x = rng.normal(size=(steps, batch, input_size))
         x = x.swapaxes(0, 1) if options.get("batch_first") else x
         yield Case(label, _seeded_lstm(options), layers.lstm_backward, (x, weights, state))
-        if label in ("one layer", "two layers, bidirectional, lengths, dropout"):
+        if label in (
+            "one layer",
+            "two layers, bidirectional, lengths, dropout",
+            "reverse only, two layers, peepholes, lengths",
+        ):
             ids, table = rng.integers(6, size=(steps, batch)), rng.normal(size=(6, input_size))
             forward = _seeded_lstm_of_ids(options)
             args = (ids, table, weights, state)

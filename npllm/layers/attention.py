@@ -21,6 +21,7 @@ def attention_forward(
     bias: Array | None = None,
     causal: bool = False,
     scale: float | None = None,
+    softcap: float | None = None,
     dropout: float = 0.0,
     rng: np.random.Generator | None = None,
     return_weights: bool = False,
@@ -38,6 +39,8 @@ def attention_forward(
         causal: query t sees the keys 0..t only (counted from the start, as in torch, also where
             Tq != Tk).
         scale: the factor of the scores; 1 / sqrt(D) where None.
+        softcap: where given, a positive s that bounds the scaled scores by s tanh(scores / s),
+            before the bias and the mask (Gemma Team, "Gemma 2" (2024), section 2).
         dropout: probability of zeroing a weight, see :func:`npllm.layers.dropout_forward`.
         rng: draws the dropout mask.
         return_weights: also return the softmax, before dropout.
@@ -49,7 +52,7 @@ def attention_forward(
 
     Raises:
         TypeError: ``mask`` is not boolean.
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or ``softcap`` is not positive and finite.
 
     >>> q = np.zeros((2, 4))  # equal scores: every query takes the mean of the values it sees
     >>> v = np.array([[1.0], [3.0]])
@@ -57,6 +60,13 @@ def attention_forward(
     [[2.0], [2.0]]
     >>> attention_forward(q, q, v, causal=True)[0].tolist()
     [[1.0], [2.0]]
+
+    Capped at s, scores of +-infinity differ by 2 s:
+
+    >>> k = np.array([[np.inf], [-np.inf]])
+    >>> y, _ = attention_forward(np.ones((1, 1)), k, v, softcap=np.log(3.0) / 2)
+    >>> y.round(12).tolist()  # the weights are 3/4 and 1/4
+    [[1.5]]
     """
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(
@@ -67,6 +77,13 @@ def attention_forward(
     scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
     scores *= scale
+    tanh = None
+    if softcap is not None:
+        softcap = float(softcap)
+        if not 0 < softcap < math.inf:
+            raise ValueError(f"softcap must be positive and finite, got {softcap}")
+        tanh = np.tanh(scores / softcap)
+        scores = softcap * tanh
     if bias is not None:
         _check_broadcast(bias, scores.shape, "bias")
         scores = scores + bias.astype(scores.dtype)
@@ -77,7 +94,7 @@ def attention_forward(
     dropped, dropout_cache = dropout_forward(weights, dropout, rng)
     y = dropped @ v  # (..., Tq, Dv)
     bias_shape = None if bias is None else bias.shape
-    caches = (softmax_cache, dropout_cache)
+    caches = (tanh, softmax_cache, dropout_cache)
     cache = (q, k, v, bias_shape, scale, caches, dropped, y.shape, return_weights)
     return ((y, weights) if return_weights else y), cache
 
@@ -90,7 +107,7 @@ def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
         cache: what :func:`attention_forward` returned.
     """
     q, k, v, bias_shape, scale, caches, dropped, y_shape, returned_weights = cache
-    softmax_cache, dropout_cache = caches
+    tanh, softmax_cache, dropout_cache = caches
     dy, dweights_returned = dy if returned_weights else (dy, None)
     check_shape(dy, y_shape, "dy")
     # y = dropped @ v
@@ -105,6 +122,9 @@ def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
     dscores = softmax_backward(dweights, softmax_cache)
     # scores = scores + bias
     dbias = () if bias_shape is None else (unbroadcast(dscores, bias_shape),)
+    # scores = softcap * tanh(scores / softcap)
+    if tanh is not None:
+        dscores = dscores * (1 - tanh * tanh)  # not in place: dbias may be the same array
     # scores = q @ k.T * scale
     dproduct = dscores * scale
     dq = dproduct @ k  # (..., Tq, D)

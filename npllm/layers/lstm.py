@@ -44,7 +44,10 @@ def lstm_forward(
             the order i, f, g, o; the other direction's with ``_reverse`` behind. How many layers
             there are, and whether there are biases, a second direction or a projection
             (``weight_hr_lk`` (P, H): the output is W_hr h, and P stands for H in what follows),
-            is read off the names. A deeper layer's I is the width of the output below it.
+            is read off the names. A deeper layer's I is the width of the output below it. Two
+            things torch has no names for: ``weight_ch_lk`` (3H,) are peepholes, blocks i, f, o,
+            see :func:`npllm.layers.lstm_cell_forward`; and weights whose names all end in
+            ``_reverse`` run from the last step to the first only.
         state: (h0, c0), each (L, B, H), or (L, H) for a single sequence; with two directions the
             first axis is 2L, layer by layer, forward before reverse. Zeros where None.
         embedding: (V, I). With it x is integers in [0, V) without the last axis, and the input is
@@ -173,17 +176,15 @@ def lstm_backward(
 
 
 def _layers(weights: Mapping[str, Array]) -> list[list[str]]:
-    """Return the suffixes of each layer, ["l0"] or ["l0", "l0_reverse"], read off the names."""
-    reverse = "weight_ih_l0_reverse" in weights
+    """Return the suffixes of each layer, read off the names: "l0", "l0_reverse" or both."""
+    directions = [end for end in ("", "_reverse") if f"weight_ih_l0{end}" in weights] or [""]
     layers: list[list[str]] = []
-    while f"weight_ih_l{len(layers)}" in weights:
-        suffix = f"l{len(layers)}"
-        layers.append([suffix, f"{suffix}_reverse"] if reverse else [suffix])
+    while f"weight_ih_l{len(layers)}{directions[0]}" in weights:
+        layers.append([f"l{len(layers)}{end}" for end in directions])
     names = ["weight_ih", "weight_hh"]
-    if "bias_ih_l0" in weights:
+    if f"bias_ih_l0{directions[0]}" in weights:
         names += ["bias_ih", "bias_hh"]
-    if "weight_hr_l0" in weights:
-        names += ["weight_hr"]
+    names += [n for n in ("weight_hr", "weight_ch") if f"{n}_l0{directions[0]}" in weights]
     suffixes = [suffix for layer in layers for suffix in layer] or ["l0"]
     expected = {f"{name}_{suffix}" for suffix in suffixes for name in names}
     if missing := sorted(expected - set(weights)):
@@ -203,7 +204,8 @@ def _initial_state(
 ) -> State:
     """Return h0 and c0, (L, B, P) and (L, B, H): as given and checked, or zeros."""
     count = sum(map(len, layers))
-    hidden, shown = len(weights["weight_hh_l0"]) // 4, weights["weight_hh_l0"].shape[-1]
+    weight_hh = weights[f"weight_hh_{layers[0][0]}"]
+    hidden, shown = len(weight_hh) // 4, weight_hh.shape[-1]
     if state is None:
         return np.zeros((count, batch, shown), dtype), np.zeros((count, batch, hidden), dtype)
     h0, c0 = state

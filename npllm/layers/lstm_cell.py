@@ -1,8 +1,9 @@
 """One step of an LSTM: the equations themselves.
 
 Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997), with the forget gate of Gers,
-Schmidhuber and Cummins (2000), in torch's layout. :mod:`npllm.layers.lstm` runs it over a
-sequence, and is proven equal to repeating this step.
+Schmidhuber and Cummins (2000) and, where they are given, the peepholes of Gers and Schmidhuber,
+"Recurrent Nets that Time and Count" (2000), in torch's layout. :mod:`npllm.layers.lstm` runs it
+over a sequence, and is proven equal to repeating this step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from npllm.layers.activations import sigmoid
-from npllm.layers.arrays import Array, check_shape
+from npllm.layers.arrays import Array, as_rows, check_shape
 from npllm.layers.linear import linear_backward, linear_forward
 
 
@@ -24,6 +25,7 @@ def lstm_cell_forward(
     weight_hh: Array,
     bias_ih: Array | None = None,
     bias_hh: Array | None = None,
+    weight_ch: Array | None = None,
 ) -> tuple[tuple[Array, Array], Any]:
     """Take one step from the state (h, c) to the state (h', c').
 
@@ -34,6 +36,10 @@ def lstm_cell_forward(
         g = tanh(a_g)       what to write
         o = sigmoid(a_o)    how much to show
 
+    Peepholes let the gates see the cell, each gate its own cells only: with W_ch cut in three
+    vectors p, a_i gains p_i c and a_f gains p_f c, before the cell changes, and a_o gains p_o c',
+    after.
+
     Args:
         x: (..., I).
         h: (..., H).
@@ -42,6 +48,7 @@ def lstm_cell_forward(
         weight_hh: (4H, H).
         bias_ih: (4H,) or None.
         bias_hh: (4H,) or None; both or neither.
+        weight_ch: (3H,), the blocks in the order i, f, o; or None, without peepholes.
 
     Returns:
         (h', c'), each (..., H), and the cache of :func:`lstm_cell_backward`.
@@ -53,6 +60,14 @@ def lstm_cell_forward(
     >>> (h, c), _ = lstm_cell_forward(zero(3), zero(1), np.array([4.0]), zero((4, 3)), zero((4, 1)))
     >>> c.tolist(), bool(np.isclose(h[0], np.tanh(2.0) / 2))
     ([2.0], True)
+
+    With peepholes, f looks at c = 4 and o at c' = 3; here both see log 3, whose sigmoid is 3/4:
+
+    >>> peepholes = np.log(3.0) / np.array([1.0, 4.0, 3.0])
+    >>> weights = (zero((4, 3)), zero((4, 1)), None, None, peepholes)
+    >>> (h, c), _ = lstm_cell_forward(zero(3), zero(1), np.array([4.0]), *weights)
+    >>> bool(np.isclose(c[0], 3.0)), bool(np.isclose(h[0], 0.75 * np.tanh(3.0)))
+    (True, True)
     """
     check_shape(c, h.shape, "c")
     check_shape(weight_hh, (4 * h.shape[-1], h.shape[-1]), "weight_hh")
@@ -65,38 +80,58 @@ def lstm_cell_forward(
     for name, bias in {"bias_ih": bias_ih, "bias_hh": bias_hh}.items():
         if bias is not None:
             check_shape(bias, weight_hh.shape[:1], name)
+    if weight_ch is not None:
+        check_shape(weight_ch, (3 * h.shape[-1],), "weight_ch")
     from_input, input_cache = linear_forward(x, weight_ih, bias_ih)  # (..., 4H)
     from_state, state_cache = linear_forward(h, weight_hh, bias_hh)  # (..., 4H)
     a_i, a_f, a_g, a_o = np.split(from_input + from_state, 4, axis=-1)  # (..., H) each
-    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    if weight_ch is not None:
+        p_i, p_f, p_o = np.split(weight_ch, 3)  # (H,) each
+        a_i, a_f = a_i + p_i * c, a_f + p_f * c
+    i, f, g = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g)
     c_next = f * c + i * g
+    if weight_ch is not None:
+        a_o = a_o + p_o * c_next
+    o = sigmoid(a_o)
     tanh_c = np.tanh(c_next)
     h_next = o * tanh_c
-    return (h_next, c_next), (c, i, f, g, o, tanh_c, input_cache, state_cache)
+    cache = (c, i, f, g, o, c_next, tanh_c, weight_ch, input_cache, state_cache)
+    return (h_next, c_next), cache
 
 
 def lstm_cell_backward(dy: tuple[Array, Array], cache: Any) -> tuple[Array, ...]:
-    """Return dx, dh, dc, dweight_ih, dweight_hh and, where there were biases, dbias_ih, dbias_hh.
+    """Return dx, dh, dc, dweight_ih, dweight_hh, and dbias_ih, dbias_hh, dweight_ch where given.
 
     Args:
         dy: (dh', dc'), each (..., H).
         cache: what :func:`lstm_cell_forward` returned.
     """
-    c, i, f, g, o, tanh_c, input_cache, state_cache = cache
+    c, i, f, g, o, c_next, tanh_c, weight_ch, input_cache, state_cache = cache
     dh_next, dc_next = dy
     check_shape(dh_next, c.shape, "dh'")
     check_shape(dc_next, c.shape, "dc'")
     # h_next = o * tanh(c_next): c_next is seen through h_next too
     do = dh_next * tanh_c
     dc_next = dc_next + dh_next * o * (1 - tanh_c * tanh_c)
+    # o = sigmoid(a_o)
+    da_o = do * o * (1 - o)
+    if weight_ch is not None:
+        # a_o = a_o + p_o * c_next: c_next is seen through the output gate too
+        p_i, p_f, p_o = np.split(weight_ch, 3)
+        dc_next = dc_next + da_o * p_o
     # c_next = f * c + i * g
     df, dc = dc_next * c, dc_next * f
     di, dg = dc_next * g, dc_next * i
-    # i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
-    da = np.concatenate(
-        [di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)], axis=-1
-    )  # (..., 4H)
+    # i, f, g = sigmoid(a_i), sigmoid(a_f), tanh(a_g)
+    da_i, da_f, da_g = di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g)
+    dweight_ch: tuple[Array, ...] = ()
+    if weight_ch is not None:
+        # a_i, a_f = a_i + p_i * c, a_f + p_f * c
+        dc = dc + da_i * p_i + da_f * p_f
+        dp = np.concatenate([da_i * c, da_f * c, da_o * c_next], axis=-1)  # (..., 3H)
+        dweight_ch = (as_rows(dp).sum(axis=0),)  # (3H,)
+    da = np.concatenate([da_i, da_f, da_g, da_o], axis=-1)  # (..., 4H)
     # a = linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh)
     dx, dweight_ih, *dbias_ih = linear_backward(da, input_cache)
     dh, dweight_hh, *dbias_hh = linear_backward(da, state_cache)
-    return dx, dh, dc, dweight_ih, dweight_hh, *dbias_ih, *dbias_hh
+    return dx, dh, dc, dweight_ih, dweight_hh, *dbias_ih, *dbias_hh, *dweight_ch

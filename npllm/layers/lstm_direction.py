@@ -31,6 +31,7 @@ class DirectionWeights(NamedTuple):
     bias_ih: Array | None  # (4H,)
     bias_hh: Array | None  # (4H,)
     hr: Array | None  # (P, H)
+    ch: Array | None  # (3H,), the peepholes of i, f and o
 
     @classmethod
     def pick(cls, weights: Mapping[str, Array], suffix: str, width: int) -> DirectionWeights:
@@ -44,6 +45,7 @@ class DirectionWeights(NamedTuple):
             "bias_ih": (4 * hidden,),
             "bias_hh": (4 * hidden,),
             "weight_hr": (shown, hidden),
+            "weight_ch": (3 * hidden,),
         }
         picked: list[Any] = []
         for name, shape in shapes.items():
@@ -105,6 +107,7 @@ def lstm_direction_forward(
         gates, lookup = embedding_forward(ids, shares)
     steps = len(gates)
     recurrent = np.ascontiguousarray((weights.hh * half[:, None]).T)  # (P, 4H)
+    peepholes = None if weights.ch is None else 0.5 * weights.ch.reshape(3, hidden)
     cells = np.empty((steps + 1, batch, hidden), x.dtype)
     h = np.empty((steps + 1, *h0.shape), x.dtype)
     tanh_cells = np.empty((steps, batch, hidden), x.dtype)
@@ -113,12 +116,20 @@ def lstm_direction_forward(
     for t in range(steps):
         a = gates[t]  # (B, 4H)
         a += h[t] @ recurrent
+        if peepholes is not None:
+            i, f, _, o = _four(a)
+            i += peepholes[0] * cells[t]
+            f += peepholes[1] * cells[t]
+            half_a_o = o.copy()  # the output gate waits for the new cell
         np.tanh(a, out=a)
         a *= half
         a += shift
         i, f, g, o = _four(a)
         np.multiply(f, cells[t], out=cells[t + 1])
         cells[t + 1] += i * g
+        if peepholes is not None:
+            half_a_o += peepholes[2] * cells[t + 1]
+            o[...] = 0.5 * np.tanh(half_a_o) + 0.5
         np.tanh(cells[t + 1], out=tanh_cells[t])
         if weights.hr is None or shown is None:
             np.multiply(o, tanh_cells[t], out=h[t + 1])
@@ -154,6 +165,7 @@ def lstm_direction_backward(
         # y = where(real, h, 0)
         dy = np.where(real, dy, np.zeros((), dy.dtype))
     dhr = None if weights.hr is None else np.zeros_like(weights.hr)
+    peepholes = None if weights.ch is None else weights.ch.reshape(3, -1)
     through_c, da = _factors(gates, cells[:-1], tanh_cells)
     for t in reversed(range(len(da))):
         dh_t = dh + dy[t]  # (B, P)
@@ -171,6 +183,9 @@ def lstm_direction_backward(
             dc_t *= real[t]
         i, f, g, o = _four(da[t])
         o *= dshown
+        if peepholes is not None:
+            # a_o = ... + peepholes[2] * c
+            dc_t += o * peepholes[2]
         # c = f * c_previous + i * g
         i *= dc_t
         f *= dc_t
@@ -181,6 +196,9 @@ def lstm_direction_backward(
             # beyond its length a sequence hands its state on unchanged
             dh_previous += np.where(real[t], np.zeros((), dh.dtype), dh)
             dc_previous += np.where(real[t], np.zeros((), dc.dtype), dc)
+        if peepholes is not None:
+            # a_i = ... + peepholes[0] * c_previous, a_f = ... + peepholes[1] * c_previous
+            dc_previous += i * peepholes[0] + f * peepholes[1]
         dh, dc = dh_previous, dc_previous
     # gates = shares[ids]
     dshares = as_rows(da) if lookup is None else embedding_backward(da, lookup)  # (TB or V, 4H)
@@ -194,6 +212,11 @@ def lstm_direction_backward(
         gradients |= {"bias_ih": dbias, "bias_hh": dbias.copy()}
     if dhr is not None:
         gradients["weight_hr"] = dhr
+    if weights.ch is not None:
+        i, f, _, o = _four(da)
+        before, after = cells[:-1], cells[1:]
+        dch = np.concatenate([i * before, f * before, o * after], axis=-1)  # (T, B, 3H)
+        gradients["weight_ch"] = as_rows(dch).sum(axis=0)  # (3H,)
     dx = (dshares @ weights.ih).reshape(x.shape)
     return dx, dh, dc, gradients
 

@@ -90,10 +90,13 @@ def cross_entropy_soft(source: Source, lead: Lead, n: int, m: int, **options: An
     return Layer(forward, layers.cross_entropy_backward, args)
 
 
-def lstm_cell(source: Source, lead: Lead, n: int, m: int, *, bias: bool = True) -> Layer:
-    """Take one step with an input of width n and m cells."""
+def lstm_cell(
+    source: Source, lead: Lead, n: int, m: int, *, bias: bool = True, peepholes: bool = False
+) -> Layer:
+    """Take one step with an input of width n and m cells; peepholes come with the biases."""
     shapes: list[Lead] = [(*lead, n), (*lead, m), (*lead, m), (4 * m, n), (4 * m, m)]
-    args = tuple(source.normal(*shape) for shape in shapes + [(4 * m,)] * 2 * bias)
+    shapes += [(4 * m,)] * 2 * bias + [(3 * m,)] * peepholes
+    args = tuple(source.normal(*shape) for shape in shapes)
     return Layer(layers.lstm_cell_forward, layers.lstm_cell_backward, args)
 
 
@@ -104,13 +107,16 @@ def lstm_weights(
     *,
     depth: int = 1,
     bidirectional: bool = False,
+    reverse_only: bool = False,
     bias: bool = True,
     proj_size: int = 0,
+    peepholes: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return torch's parameters of an LSTM."""
+    """Return torch's parameters of an LSTM, and those that torch has no names for."""
     shown, weights = proj_size or hidden, {}
+    ends = ["_reverse"] if reverse_only else ["", "_reverse"][: 1 + bidirectional]
     for k in range(depth):
-        for suffix in (f"l{k}", f"l{k}_reverse")[: 1 + bidirectional]:
+        for suffix in (f"l{k}{end}" for end in ends):
             weights[f"weight_ih_{suffix}"] = source.normal(4 * hidden, width)
             weights[f"weight_hh_{suffix}"] = source.normal(4 * hidden, shown)
             if bias:
@@ -118,19 +124,29 @@ def lstm_weights(
                 weights[f"bias_hh_{suffix}"] = source.normal(4 * hidden)
             if proj_size:
                 weights[f"weight_hr_{suffix}"] = source.normal(proj_size, hidden)
-        width = shown * (1 + bidirectional)
+            if peepholes:
+                weights[f"weight_ch_{suffix}"] = source.normal(3 * hidden)
+        width = shown * len(ends)
     return weights
 
 
 def lstm(
-    source: Source, lead: Lead, n: int, m: int, *, single: bool = False, full: bool = False
+    source: Source,
+    lead: Lead,
+    n: int,
+    m: int,
+    *,
+    single: bool = False,
+    full: bool = False,
+    **kind: bool,
 ) -> Layer:
     """Run n steps with an input of width 3 and m cells: plainly, or with every option."""
     batch = prod(lead)
     if not full:
         x = source.normal(*((n, 3) if single else (n, batch, 3)))
-        return Layer(layers.lstm_forward, layers.lstm_backward, (x, lstm_weights(source, 3, m)))
-    weights = lstm_weights(source, 3, m, depth=2, bidirectional=True, proj_size=2)
+        weights = lstm_weights(source, 3, m, **kind)
+        return Layer(layers.lstm_forward, layers.lstm_backward, (x, weights))
+    weights = lstm_weights(source, 3, m, depth=2, bidirectional=True, proj_size=2, **kind)
     lengths = source.ids(n + 1, (batch,))
 
     def forward(x: Any, weights: Any, state: Any) -> Any:
@@ -163,6 +179,10 @@ CATALOGUE: dict[str, Build] = {
     "attention, all": partial(
         attention, bias=True, mask=True, causal=True, dropout=0.3, return_weights=True
     ),
+    "attention, softcap": partial(attention, softcap=0.8),
+    "attention, softcap, all": partial(
+        attention, softcap=0.8, bias=True, mask=True, causal=True, return_weights=True
+    ),
     "cross_entropy": cross_entropy_ids,
     "cross_entropy, all": partial(cross_entropy_ids, ignore_index=0, label_smoothing=0.1),
     "cross_entropy, rows": partial(cross_entropy_ids, ignore_index=0, reduction="none"),
@@ -170,7 +190,11 @@ CATALOGUE: dict[str, Build] = {
     "cross_entropy, soft, all": partial(cross_entropy_soft, label_smoothing=0.1, reduction="none"),
     "lstm_cell": lstm_cell,
     "lstm_cell, no bias": partial(lstm_cell, bias=False),
+    "lstm_cell, peepholes": partial(lstm_cell, peepholes=True),
     "lstm": lstm,
     "lstm, single": partial(lstm, single=True),
     "lstm, all": partial(lstm, full=True),
+    "lstm, reverse only": partial(lstm, reverse_only=True),
+    "lstm, peepholes": partial(lstm, peepholes=True),
+    "lstm, peepholes, all": partial(lstm, full=True, peepholes=True),
 }

@@ -99,6 +99,32 @@ def test_dropout_and_returned_weights_agree_with_torch(torch, shapes, p, return_
     assert_agrees_with_torch(torch, layer, reference)
 
 
+@every_shape
+@pytest.mark.parametrize("options", [{}, {"scale": 3.0}, {"causal": True}], ids=str)
+@pytest.mark.parametrize(("mask", "bias"), list(product([None, "matrix"], [None, *OWN_AXES])))
+def test_softcap_agrees_with_torch(torch, shapes, options, mask, bias):
+    source, full, cap = Source(), scores_shape(*shapes), 0.8
+    args = drawn(source, shapes if bias is None else [*shapes, full[-OWN_AXES[bias] :]])
+    seen = None if mask is None else with_first_key(source.mask(*full[-OWN_AXES[mask] :]))
+
+    def reference(q, k, v, bias=None):
+        scores = q @ k.mT * options.get("scale", 1 / math.sqrt(q.shape[-1]))
+        scores = cap * torch.tanh(scores / cap)
+        scores = scores if bias is None else scores + bias
+        visible = torch.ones(full[-2:], dtype=torch.bool)
+        visible = visible.tril() if options.get("causal") else visible
+        visible = visible if seen is None else visible & torch.tensor(seen)
+        return torch.softmax(scores.masked_fill(~visible, -math.inf), -1) @ v
+
+    layer = bound(*args, softcap=cap, mask=seen, **options)
+    assert_agrees_with_torch(torch, layer, reference)
+
+
+def test_a_softcap_far_above_the_scores_changes_nothing():
+    layers = [bound(*drawn(Source(), SHAPES["one head"]), softcap=cap) for cap in (1e8, None)]
+    assert_close(layers[0].run(), layers[1].run())
+
+
 @given(seed=seeds, tq=lengths, tk=lengths, hidden=st.data(), by_bias=st.booleans())
 def test_a_query_that_sees_nothing_gets_zeros(seed, tq, tk, hidden, by_bias):
     blind = hidden.draw(st.sets(st.integers(0, tq - 1)).map(sorted))
@@ -177,6 +203,10 @@ def test_shapes_that_do_not_fit(shapes, message):
         ({"mask": np.ones((2, 4))}, TypeError, r"mask must be boolean .*, got float64"),
         ({"mask": np.ones((3, 4), bool)}, ValueError, r"mask must broadcast to \(2, 4\), got \(3"),
         ({"bias": np.ones((5, 2, 4))}, ValueError, r"bias must broadcast to \(2, 4\), got \(5, 2"),
+        ({"softcap": 0.0}, ValueError, r"softcap must be positive and finite, got 0.0"),
+        ({"softcap": -2.0}, ValueError, r"softcap must be positive and finite, got -2.0"),
+        ({"softcap": math.inf}, ValueError, r"softcap must be positive and finite, got inf"),
+        ({"softcap": math.nan}, ValueError, r"softcap must be positive and finite, got nan"),
         ({"dropout": 1.5}, ValueError, r"p must lie in \[0, 1\], got 1.5"),
         ({"dropout": 0.5}, ValueError, r"rng must be .*, got None"),
     ],
@@ -206,6 +236,7 @@ def test_without_keys_or_queries_there_is_nothing_to_see(tq, tk):
 
 
 def test_a_numpy_number_among_the_options_keeps_float32():
-    layer = bound(*drawn(Source(dtype=np.float32), SHAPES["one head"]), scale=np.float64(0.5))
+    args = drawn(Source(dtype=np.float32), SHAPES["one head"])
+    layer = bound(*args, scale=np.float64(0.5), softcap=np.float64(2))
     y, _, gradients = layer.run()
     assert {a.dtype for a in (y, *gradients)} == {np.dtype(np.float32)}

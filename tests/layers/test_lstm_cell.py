@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from catalogue import lstm_cell
-from oracle import Source, assert_agrees_with_torch
+from oracle import Source, assert_agrees_with_torch, assert_close
 
 from npllm.layers import lstm_cell_backward, lstm_cell_forward
 
@@ -24,6 +24,26 @@ def test_agrees_with_torch(torch, bias, lead):
     assert_agrees_with_torch(torch, layer, reference)
 
 
+@pytest.mark.parametrize("lead", [(), (6,), (2, 3), (0,)])
+def test_peepholes_agree_with_torch(torch, lead):
+    def reference(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, weight_ch):
+        a = x @ weight_ih.T + bias_ih + h @ weight_hh.T + bias_hh
+        (a_i, a_f, a_g, a_o), (p_i, p_f, p_o) = a.chunk(4, -1), weight_ch.chunk(3)
+        i, f = torch.sigmoid(a_i + p_i * c), torch.sigmoid(a_f + p_f * c)
+        c = f * c + i * torch.tanh(a_g)
+        return torch.sigmoid(a_o + p_o * c) * torch.tanh(c), c
+
+    layer = lstm_cell(Source(), lead, 3, 4, peepholes=True)
+    assert_agrees_with_torch(torch, layer, reference)
+
+
+def test_peepholes_of_zero_see_nothing():
+    x, h, c, *weights, peepholes = lstm_cell(Source(), (6,), 3, 4, peepholes=True).args
+    expected, _ = lstm_cell_forward(x, h, c, *weights)
+    y, _ = lstm_cell_forward(x, h, c, *weights, np.zeros_like(peepholes))
+    assert_close(y, expected, tolerance=0)
+
+
 GOOD = {
     "x": (2, 3),
     "h": (2, 4),
@@ -32,6 +52,7 @@ GOOD = {
     "weight_hh": (16, 4),
     "bias_ih": (16,),
     "bias_hh": (16,),
+    "weight_ch": (12,),
 }
 
 
@@ -44,6 +65,7 @@ GOOD = {
         ("weight_ih", (12, 3), "weight_ih must have 16 rows, got 12"),
         ("weight_hh", (16, 3), "weight_hh must have shape (16, 4), got (16, 3)"),
         ("bias_ih", (4,), "bias_ih must have shape (16,), got (4,)"),
+        ("weight_ch", (16,), "weight_ch must have shape (12,), got (16,)"),
         ("bias_hh", None, "bias_ih and bias_hh must be given both or neither"),
     ],
 )

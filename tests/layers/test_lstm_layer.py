@@ -38,6 +38,7 @@ any_sequences = given(
     depth=st.integers(1, 2),
     bidirectional=st.booleans(),
     proj_size=st.sampled_from([0, 2]),
+    peepholes=st.booleans(),
 )
 
 
@@ -52,7 +53,7 @@ def drawn(source, shape, *, state=True, hidden=H, **kind):
     if not state:
         return args
     rows = sum(name.startswith("weight_ih") for name in weights)
-    shown = weights["weight_hh_l0"].shape[1]
+    shown = next(w.shape[1] for name, w in weights.items() if name.startswith("weight_hh"))
     widths = ((rows, *shape[1:-1], shown), (rows, *shape[1:-1], hidden))
     return (*args, tuple(source.normal(*width) for width in widths))
 
@@ -138,12 +139,86 @@ def test_certain_dropout_is_that_of_torch(torch):
     assert_agrees_with_torch(torch, layer, theirs(torch, 2, dropout=1.0))
 
 
-@given(seed=st.integers(0, 99), steps=st.integers(0, 5), batch=st.integers(0, 3))
-def test_step_by_step_is_the_whole_sequence(seed, steps, batch):
-    source = Source(seed)
-    x, weights, (h0, c0) = drawn(source, (steps, batch, IN), hidden=3)
+def recurrence(torch, x, weights, suffix, h, c):
+    """Run one direction of one layer over (T, B, I) in torch, peepholes and projection included."""
+    own = {name[: -len(suffix) - 1]: w for name, w in weights.items() if name.endswith(suffix)}
+    p_i, p_f, p_o = own["weight_ch"].chunk(3)
+    outputs = []
+    for x_t in x.flip(0) if suffix.endswith("_reverse") else x:
+        a = x_t @ own["weight_ih"].T + h @ own["weight_hh"].T
+        if "bias_ih" in own:
+            a = a + own["bias_ih"] + own["bias_hh"]
+        a_i, a_f, a_g, a_o = a.chunk(4, -1)
+        i, f = torch.sigmoid(a_i + p_i * c), torch.sigmoid(a_f + p_f * c)
+        c = f * c + i * torch.tanh(a_g)
+        h = torch.sigmoid(a_o + p_o * c) * torch.tanh(c)
+        if "weight_hr" in own:
+            h = h @ own["weight_hr"].T
+        outputs.append(h)
+    y = torch.stack(outputs)
+    return y.flip(0) if suffix.endswith("_reverse") else y, h, c
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("ends", [("",), ("_reverse",), ("", "_reverse")], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("proj_size", [0, 2])
+def test_peepholes_agree_with_torch(torch, depth, ends, bias, proj_size):
+    def reference(y, weights, state):
+        finals = []
+        for k in range(depth):
+            rows = range(len(finals), len(finals) + len(ends))
+            runs = [
+                recurrence(torch, y, weights, f"l{k}{end}", state[0][row], state[1][row])
+                for row, end in zip(rows, ends, strict=True)
+            ]
+            y = torch.cat([run[0] for run in runs], -1)
+            finals += [run[1:] for run in runs]
+        return y, tuple(map(torch.stack, zip(*finals, strict=True)))
+
+    kind = {"bidirectional": len(ends) == 2, "reverse_only": ends == ("_reverse",)}
+    args = drawn(
+        Source(), (T, B, IN), depth=depth, bias=bias, proj_size=proj_size, peepholes=True, **kind
+    )
+    assert_agrees_with_torch(torch, bound(*args), reference)
+
+
+@given(
+    seed=st.integers(0, 99),
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    proj_size=st.sampled_from([0, 2]),
+    peepholes=st.booleans(),
+)
+def test_a_reverse_direction_alone_is_its_half_of_both(seed, lengths, proj_size, peepholes):
+    kind = {"proj_size": proj_size, "peepholes": peepholes}
+    x, both, (h0, c0) = drawn(
+        Source(seed), (4, len(lengths), IN), hidden=3, bidirectional=True, **kind
+    )
+    weights = {name: w for name, w in both.items() if name.endswith("_reverse")}
+    layer = bound(x, weights, (h0[1:], c0[1:]), lengths=lengths)
+    (y, (h_n, c_n)), (dy, (dh_n, dc_n)), (dx, dweights, (dh0, dc0)) = layer.run()
+
+    (y_both, (h_both, c_both)), cache = lstm_forward(x, both, (h0, c0), lengths=lengths)
+    shown = y.shape[-1]
+    assert_close((y, h_n[0], c_n[0]), (y_both[..., shown:], h_both[1], c_both[1]), floor=1)
+    padded = [np.concatenate([np.zeros_like(d), d], -1 if d is dy else 0) for d in (dy, dh_n, dc_n)]
+    dx_both, dweights_both, (dh0_both, dc0_both) = lstm_backward((padded[0], padded[1:]), cache)
+    expected = (dx_both, {name: dweights_both[name] for name in weights})
+    assert_close((dx, dweights), expected, floor=1)
+    assert_close((dh0[0], dc0[0]), (dh0_both[1], dc0_both[1]), floor=1)
+
+
+@given(
+    seed=st.integers(0, 99),
+    steps=st.integers(0, 5),
+    batch=st.integers(0, 3),
+    peepholes=st.booleans(),
+)
+def test_step_by_step_is_the_whole_sequence(seed, steps, batch, peepholes):
+    source, names = Source(seed), (*NAMES, *["weight_ch_l0"] * peepholes)
+    x, weights, (h0, c0) = drawn(source, (steps, batch, IN), hidden=3, peepholes=peepholes)
     (y, (h_n, c_n)), (dy, (dh_n, dc_n)), gradients = bound(x, weights, (h0, c0)).run()
-    order = [weights[name] for name in NAMES]
+    order = [weights[name] for name in names]
 
     caches, h, c = [], h0[0], c0[0]
     for t in range(steps):
@@ -152,17 +227,19 @@ def test_step_by_step_is_the_whole_sequence(seed, steps, batch):
         caches.append(cache)
     assert_close((h[None], c[None]), (h_n, c_n), floor=1)
 
-    dx, dweights = np.zeros_like(x), {name: np.zeros_like(weights[name]) for name in NAMES}
+    dx, dweights = np.zeros_like(x), {name: np.zeros_like(weights[name]) for name in names}
     dh, dc = dh_n[0], dc_n[0]
     for t in reversed(range(steps)):
         dx[t], dh, dc, *step_gradients = lstm_cell_backward((dh + dy[t], dc), caches[t])
-        for name, gradient in zip(NAMES, step_gradients, strict=True):
+        for name, gradient in zip(names, step_gradients, strict=True):
             dweights[name] += gradient
     assert_close(gradients, (dx, dweights, (dh[None], dc[None])), floor=1)
 
 
 @any_sequences
-def test_a_padded_batch_equals_its_rows_run_alone(seed, lengths, depth, bidirectional, proj_size):
+def test_a_padded_batch_equals_its_rows_run_alone(
+    seed, lengths, depth, bidirectional, proj_size, peepholes
+):
     steps = max(*lengths, 1) + 1  # padding in every row
     x, weights, (h0, c0) = drawn(
         Source(seed),
@@ -171,6 +248,7 @@ def test_a_padded_batch_equals_its_rows_run_alone(seed, lengths, depth, bidirect
         depth=depth,
         bidirectional=bidirectional,
         proj_size=proj_size,
+        peepholes=peepholes,
     )
     layer = bound(x, weights, (h0, c0), lengths=lengths)
     (y, (h_n, c_n)), (dy, (dh_n, dc_n)), (dx, dweights, (dh0, dc0)) = layer.run()
@@ -188,8 +266,11 @@ def test_a_padded_batch_equals_its_rows_run_alone(seed, lengths, depth, bidirect
 
 
 @any_sequences
-def test_what_lies_in_the_padding_is_irrelevant(seed, lengths, depth, bidirectional, proj_size):
+def test_what_lies_in_the_padding_is_irrelevant(
+    seed, lengths, depth, bidirectional, proj_size, peepholes
+):
     kind = {"depth": depth, "bidirectional": bidirectional, "proj_size": proj_size}
+    kind["peepholes"] = peepholes
     x, *rest = drawn(Source(seed), (4, len(lengths), IN), hidden=3, **kind)
     padding = np.arange(4)[:, None] >= lengths
     others = [frozen(np.where(padding[..., None], value, x)) for value in (HUGE, np.nan)]
@@ -210,10 +291,11 @@ def test_a_cotangent_of_the_padding_is_irrelevant():
 @any_sequences
 @pytest.mark.parametrize("layout", ["time first", "batch first", "one sequence"])
 def test_looking_words_up_is_the_same_as_embedding_them(
-    layout, seed, lengths, depth, bidirectional, proj_size
+    layout, seed, lengths, depth, bidirectional, proj_size, peepholes
 ):
     source = Source(seed)
     kind = {"depth": depth, "bidirectional": bidirectional, "proj_size": proj_size}
+    kind["peepholes"] = peepholes
     batch = () if layout == "one sequence" else (len(lengths),)
     _, weights, state = drawn(source, (4, *batch, IN), hidden=3, **kind)
     table = source.normal(6, IN)
@@ -308,6 +390,22 @@ def without(*names):
         (
             lambda w: w | {"bias_hh_l1": np.ones(6)},
             "bias_hh_l1 must have shape (24,), got (6,)",
+        ),
+        (
+            lambda w: w | {"weight_ch_l0": np.ones(18)},
+            "weights lacks weight_ch_l1",
+        ),
+        (
+            lambda w: w | {"weight_ch_l1": np.ones(18)},
+            "weights has weight_ch_l1, which fits no layer",
+        ),
+        (
+            lambda w: w | {"weight_ch_l0": np.ones(24), "weight_ch_l1": np.ones(24)},
+            "weight_ch_l0 must have shape (18,), got (24,)",
+        ),
+        (
+            lambda w: {f"{name}_reverse": a for name, a in w.items() if name != "weight_hh_l1"},
+            "weights lacks weight_hh_l1_reverse",
         ),
         (
             lambda w: w | {"weight_hh_l1": np.ones((24, 2))},
