@@ -65,14 +65,17 @@ def diagnose(e: Evidence) -> tuple[Cause, ...]:
         return (cause,)
     place = _where(e) if e.whole else None
     if place is None:
-        return _scattered(e)
+        own = _own_factors(e) if e.whole else None
+        return _scattered(e) if own is None else (own,)
     where, part = place
-    inside = _what(part)
+    inside = _what(part) or _own_factors(part)
     return (where,) if inside is None else (where, inside)
 
 
 def _what(e: Evidence) -> Cause | None:
-    everywhere = (_float32, _zero, _returned_dy, _factor, _clipped)
+    if e.alike(e.g, e.n):  # too near for any cause but one to explain the difference
+        return _float32(e)
+    everywhere = (_float32, _zero, _returned_dy, _not_zero, _factor, _clipped)
     laid_out = (_permuted, _argument_added, _elementwise, _mean_term)
     for cause in everywhere + (laid_out if e.whole else ()):
         found = cause(e)
@@ -90,8 +93,11 @@ def _float32(e: Evidence) -> Cause | None:
             "float32",
             "every number of it is a float32: something in the backward rounds to single precision",
         )
-    error = np.abs(e.g - e.n).max(initial=0) / largest
-    if 1e-9 < error < 1e-5 and not e.alike(e.g, e.n * (e.g.sum() / e.n.sum())):
+    difference = e.g - e.n
+    error = np.abs(difference).max(initial=0) / largest
+    c = np.sum(difference * e.n) / np.sum(e.n * e.n)
+    scaled = np.abs(difference - c * e.n).max() <= 1e-3 * np.abs(difference).max()
+    if 1e-9 < error < 1e-6 and not scaled:
         return Cause(
             "float32",
             f"right to {error:.0e}, as if something were computed in float32 on the way",
@@ -107,6 +113,14 @@ def _zero(e: Evidence) -> Cause | None:
     if dead.any() and np.array_equal(dead, off) and not _in_slices(off):
         count, size = int(dead.sum()), e.g.size
         return Cause("zero", f"it is zero at {count} of {size} elements, where it must not be")
+    return None
+
+
+def _not_zero(e: Evidence) -> Cause | None:
+    off = np.abs(e.g - e.n) > e.wrong
+    if off.any() and not e.n[off].any():
+        count = int(off.sum())
+        return Cause("not_zero", f"it must be zero at {count} of {off.size} elements, and is not")
     return None
 
 
@@ -258,6 +272,10 @@ def _elementwise(e: Evidence) -> Cause | None:
                 return Cause("factor", f"it is multiplied by {label} once too often")
             if e.alike(e.g * factor, e.n):
                 return Cause("factor", f"a factor {label} is missing")
+    return None
+
+
+def _own_factors(e: Evidence) -> Cause | None:
     for axis, size in enumerate(e.g.shape):
         others = tuple(k for k in range(e.g.ndim) if k != axis)
         if size >= 2 and e.g.size // size >= 3 and _proportional(e, others):
@@ -324,7 +342,7 @@ def _where(e: Evidence) -> tuple[Cause, Evidence] | None:
     part = _restricted(e, axis, np.flatnonzero(bad))
     repeated = _repeated_rows(e, axis)
     wrong, right, size = np.flatnonzero(bad), np.flatnonzero(~bad), len(bad)
-    if repeated is not None and set(wrong) <= set(repeated[1]):
+    if repeated is not None and set(wrong) <= set(repeated[1]) and part.n.any():
         text = (
             f"rows {_runs(list(wrong))} are wrong, all of them ids that occur more than once in "
             f"{repeated[0]}: add up what comes back from each"

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from npllm.cli import certify, evaluate, generate, gradcheck, plot, train
+from npllm.cli import atlas, certify, evaluate, generate, gradcheck, plot, train
 from npllm.cli.parser import Parser, formatter
 
 __all__ = ["main", "make_parser"]
@@ -19,6 +19,7 @@ A first tour:
   npllm generate runs/lstm-1      read what the model writes
   npllm gradcheck                 prove every layer behind it
   npllm certify                   prove every parameter of every model
+  npllm atlas softmax             learn from mistakes, and how each gives itself away
 """
 
 
@@ -31,7 +32,7 @@ def make_parser() -> Parser:
         formatter_class=formatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, generate, evaluate, gradcheck, certify, plot):
+    for command in (train, generate, evaluate, gradcheck, certify, atlas, plot):
         command.add(commands)
     return parser
 
