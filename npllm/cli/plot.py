@@ -6,28 +6,49 @@ import argparse
 from pathlib import Path
 
 from npllm.cli.parser import Commands, add_command, add_seed
-from npllm.plotting import plot_run
+from npllm.plotting import plot_gradcheck, plot_run
+from npllm.proofs import CASES
 
 _DESCRIPTION = """\
-Draw the curves of a run: training and validation loss, and perplexity, over the steps.
+Draw a picture, as PNG: the curves of a run (training and validation loss, and perplexity, over the
+steps), or, with the word gradcheck, the error of each way to take a derivative over its step, on a
+real layer: forward, central and fourth-order difference, and the complex step.
 
 Needs matplotlib: pip install '.[plot]' in npllm's checkout, or pip install matplotlib.
 
   npllm plot runs/lstm-1
   npllm plot runs/lstm-1 --out curves.png
+  npllm plot gradcheck --layer attention --out v.png
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "plot", "draw the curves of a run", _DESCRIPTION, _run)
-    parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
-    parser.add_argument("--out", metavar="FILE", help="PNG to write (default: DIR/curves.png)")
-    add_seed(parser, "for symmetry with the other commands: drawing curves draws nothing at random")
+    parser = add_command(commands, "plot", "draw a picture", _DESCRIPTION, _run)
+    parser.add_argument(
+        "what", metavar="DIR|gradcheck", help="a run of npllm train, or the word gradcheck"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="PNG to write (default: DIR/curves.png, gradcheck.png)"
+    )
+    parser.add_argument(
+        "--layer", choices=CASES, metavar="NAME", help="for gradcheck (default: lstm)"
+    )
+    add_seed(parser, "for gradcheck: draws arguments and directions")
 
 
 def _run(options: argparse.Namespace) -> int:
-    out = Path(options.out or Path(options.directory) / "curves.png")
-    plot_run(options.directory, out)
+    if options.what == "gradcheck":
+        out = Path(options.out or "gradcheck.png")
+    else:
+        out = Path(options.out or Path(options.what) / "curves.png")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"{out}: pictures are PNG, so name it {out.with_suffix('.png').name}")
+    if options.what == "gradcheck":
+        plot_gradcheck(out, options.layer or "lstm", options.seed)
+    elif options.layer:
+        raise ValueError("--layer goes with npllm plot gradcheck")
+    else:
+        plot_run(options.what, out)
     print(out)
     return 0
