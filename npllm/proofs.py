@@ -155,8 +155,10 @@ def _lstm_cell(rng: Generator) -> Iterator[Case]:
     peepholes = rng.normal(size=12)
     yield Case("peepholes", *pair, (x, h, c, *weights, peepholes))
 
-    def without_bias(*args: Array) -> tuple[Any, Any]:
-        return layers.lstm_cell_forward(*args[:5], None, None, args[5])
+    def without_bias(
+        x: Array, h: Array, c: Array, weight_ih: Array, weight_hh: Array, weight_ch: Array
+    ) -> tuple[Any, Any]:
+        return layers.lstm_cell_forward(x, h, c, weight_ih, weight_hh, weight_ch=weight_ch)
 
     args = (x, h, c, *weights[:2], peepholes)
     yield Case("peepholes, no bias", without_bias, layers.lstm_cell_backward, args)
