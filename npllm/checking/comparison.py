@@ -13,7 +13,10 @@ from npllm.checking.diagnosis import Evidence, diagnose
 from npllm.checking.methods import DERIVATIVES, LEVELS, NAMES, ROUNDING, Method, precision_of
 from npllm.checking.pair import Direction, Pair, Probe, drawn, is_float
 from npllm.checking.report import ArgumentReport, Cause, Comparison
-from npllm.checking.trees import Array, leaves
+from npllm.checking.trees import Array, leaves, map_leaves
+
+# An error this small can be rounding to single precision, or a small constant.
+NEAR = 1e-4
 
 
 class ArgumentCheck:
@@ -32,6 +35,7 @@ class ArgumentCheck:
         result: Conduct,
     ) -> None:
         self.before, self.gradients, self.earlier = before, result.gradients, result.earlier
+        self.dy = dy
         claims = [g[np.isfinite(g)] for g in (result.gradients or {}).values() if g is not None]
         self.largest = max((float(np.abs(g).max(initial=0)) for g in claims), default=0.0)
         self.pair, self.v, self.methods, self.limits, self.sizes = pair, v, methods, limits, sizes
@@ -181,12 +185,37 @@ class ArgumentCheck:
             self.given,
             self.sizes,
             max(1e-6, self.limits[method]),
+            self._steady(method, name, gradient, derived) if whole and worst.error < NEAR else None,
         )
         causes = list(diagnose(evidence)) if elements else []
         if not whole and worst.index is not None and not causes:
             at = f"at {list(worst.index)}"
             causes.append(Cause("elements", f"it is wrong {at}, found by halving directions"))
         return comparisons, tuple(causes)
+
+    def _steady(self, method: Method, name: str, gradient: Array, derived: Array) -> float:
+        """Return the correlation of the error here with that at points nearby."""
+        rng = np.random.default_rng(3)
+
+        def nudged(a: Array) -> Array:
+            return a * (1 + 1e-6 * rng.uniform(-1, 1, a.shape)) if is_float(a) else a
+
+        here, found = gradient.ravel() - derived, []
+        for _ in range(4):
+            args = map_leaves(nudged, self.pair.args)
+            there = Pair(self.pair.forward, self.pair.backward, args, self.pair.dtype)
+            try:
+                _, cache = there.run(there.args)
+                claim = there.gradients(map_leaves(np.copy, self.dy), cache)[name]
+                probe = Probe(there, self.v, self.probes[method].kind)
+                lines = [probe.line(name, index) for index in np.ndindex(gradient.shape)]
+                numeric = [DERIVATIVES[method](line, self.steps[method]).value for line in lines]
+            except ValueError:  # a point outside the layer's domain tells nothing
+                continue
+            error = np.ravel(np.asarray(claim)) - numeric
+            norms = float(np.linalg.norm(here) * np.linalg.norm(error))
+            found.append(float(here @ error) / norms if norms else 0.0)
+        return float(np.mean(found)) if found else 0.5
 
     def _earlier(
         self, method: Method, name: str, gradient: Array, elements: Sequence[Direction]

@@ -150,28 +150,54 @@ def _stale(
 
 
 def _nonlinear(pair: Pair, dy: Any, first: Gradients, tolerance: float) -> list[Cause]:
-    _, cache = pair.run(pair.args)
-    scaled = _copied(
-        pair.gradients(map_leaves(lambda a: SCALE * a if is_float(a) else a.copy(), dy), cache)
-    )
+    """Compare what dy times a number gives with the number times what dy gives."""
+    tolerance = max(tolerance, 1e-9)
+    scaled, nothing = (_of_scaled(pair, dy, factor) for factor in (SCALE, 0.0))
     expected = {name: None if g is None else SCALE * g for name, g in first.items()}
-    if _equal(scaled, expected, max(tolerance, 1e-9)):
+    if _equal(scaled, expected, tolerance):
         return []
-    limits = [
-        limit
-        for name, g in scaled.items()
-        if g is not None and (limit := clip_limit(g, expected[name])) is not None
-    ]
-    if limits:
-        text = f"the gradient is clipped to {min(limits):.6g} inside the backward: clip outside it"
-        return [Cause("clipped", text)]
-    return [
+    arrays = pair.all_leaves()
+    found = []
+    for name, g in nothing.items():
+        if g is not None and g.any():
+            x = arrays[name]
+            c = float(np.sum(g * x) / np.sum(x * x)) if x.any() else 0.0
+            itself = c != 0 and _close(g, c * x, 1e-6)
+            what = f"{c:.6g} times {name} itself" if itself else "something that is no gradient"
+            key = "argument_added" if itself else "nonlinear"
+            text = f"the gradient of {name} is not zero where dy is: {what} is added to it"
+            found.append(Cause(key, text))
+    for name, g in scaled.items():
+        want = expected[name]
+        if nothing[name] is None or np.any(nothing[name]) or g is None or want is None:
+            continue
+        if (limit := clip_limit(g, want)) is not None:
+            text = f"the gradient of {name} is clipped to {limit:.6g} inside the backward"
+            found.append(Cause("clipped", f"{text}: clip outside it"))
+        elif (share := _shrunk(g, want)) is not None:
+            text = f"with 2^20 dy the gradient of {name} is {share:.1e} of what it must be"
+            found.append(Cause("clipped", f"{text}: a norm is clipped inside the backward"))
+    return found or [
         Cause(
             "nonlinear",
             "the backward is not linear in dy: -2^20 dy does not give -2^20 times the gradient; "
-            "something is clipped, looks at dy's sign, or is added that does not come from dy",
+            "something is clipped, or looks at dy's sign",
         )
     ]
+
+
+def _shrunk(gradient: Array, expected: Array) -> float | None:
+    """Return c < 1 where the gradient is c times what was expected; else None."""
+    if not expected.any():
+        return None
+    c = float(np.sum(gradient * expected) / np.sum(expected * expected))
+    return c if 0 < c < 0.99 and _close(gradient, c * expected, 1e-6) else None
+
+
+def _of_scaled(pair: Pair, dy: Any, factor: float) -> Gradients:
+    _, cache = pair.run(pair.args)
+    scaled = map_leaves(lambda a: factor * a if is_float(a) else a.copy(), dy)
+    return _copied(pair.gradients(scaled, cache))
 
 
 def clip_limit(gradient: Array, expected: Array | None) -> float | None:
