@@ -7,10 +7,11 @@ demand that the checker rejects it, and that the diagnosis names the cause where
 from npllm.atlas.attention import ATTENTION
 from npllm.atlas.cross_entropy import CROSS_ENTROPY
 from npllm.atlas.distributions import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from npllm.atlas.lstm import LSTM
+from npllm.atlas.lstm_cell import LSTM_CELL
 from npllm.atlas.mistake import Mistake
 from npllm.atlas.models import MODEL
 from npllm.atlas.pointwise import GELU, GELU_TANH, RELU, SIGMOID, SILU, TANH
-from npllm.atlas.recurrence import LSTM, LSTM_CELL
 from npllm.atlas.tables import DROPOUT, EMBEDDING, LINEAR
 from npllm.atlas.trial import Trial, try_mistake
 

@@ -249,6 +249,7 @@ GELU_TANH = [
         _gelu,
         "3 * 0.044715",
         "3 * 0.0447",
+        cause="epsilon",
     ),
     Mistake(
         "gelu_tanh",

@@ -17,6 +17,7 @@ NAMED = {
     "accumulated",
     "aliased",
     "argument_added",
+    "epsilon",
     "factor",
     "first_step",
     "float32",
