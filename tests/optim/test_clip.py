@@ -43,6 +43,13 @@ def test_shortens_but_never_turns_nor_stretches(g, max_norm):
         np.testing.assert_array_equal(g, before)
 
 
+@pytest.mark.parametrize("max_norm", [5.001, 6.0, 9.0, np.inf])
+def test_a_norm_below_the_largest_stays_to_the_bit(max_norm):
+    g = np.array([3.0, -4.0])
+    assert clip_global_norm(g, max_norm) == 5.0
+    assert g.tolist() == [3.0, -4.0]
+
+
 def test_the_gradients_of_a_model_are_clipped_in_place():
     vector = np.array([3.0, 4.0])
     assert clip_global_norm(SimpleNamespace(vector=vector), 1.0) == 5.0

@@ -153,6 +153,42 @@ def test_a_learning_rate_can_follow_a_schedule(torch, rule, options):
 
 
 @pytest.mark.parametrize(
+    ("rule", "options"),
+    [pair for pair in RULES if pair[0] is AdamW or "weight_decay" not in pair[1]],
+    ids=title,
+)
+def test_without_decay_the_gradient_is_that_of_the_loss_alone(torch, rule, options):
+    # 0 times a parameter that has overflown would be NaN
+    ours, g = np.array([np.inf, -np.inf]), np.array([1.0, 1.0])
+    optimizer = rule(ours, **options)
+    theirs = torch.tensor([np.inf, -np.inf], requires_grad=True, dtype=torch.float64)
+    reference = getattr(torch.optim, rule.__name__)([theirs], **options)
+    for _ in range(2):
+        optimizer.step(g)
+        theirs.grad = torch.tensor(g)
+        reference.step()
+    assert ours.tolist() == theirs.tolist() == [np.inf, -np.inf]
+    assert all(np.isfinite(a).all() for a in optimizer.state.values())
+
+
+def test_a_constant_gradient_has_no_variance_and_takes_no_nan():
+    # v - mean^2 is rounding alone, now above zero and now below; the root of that is torch's NaN
+    p = np.zeros(4)
+    optimizer = RMSprop(p, alpha=0.5, centered=True)
+    for _ in range(100):
+        before = p.copy()
+        optimizer.step(np.array([0.1, 0.3, 0.7, 1.3]))
+        assert (p < before).all()
+    assert np.isfinite(p).all()
+
+
+def test_all_of_the_mean_square_may_be_kept():
+    p = np.ones(1)
+    RMSprop(p, lr=0.1, alpha=1.0, eps=0.5).step(np.ones(1))  # v stays 0
+    assert p.tolist() == [0.8]
+
+
+@pytest.mark.parametrize(
     ("rule", "options", "message"),
     [
         *(

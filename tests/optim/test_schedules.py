@@ -24,19 +24,20 @@ def torch_rates(torch, steps, scheduler, **options):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "steps", "scheduler", "options"),
+    ("schedule", "args", "steps", "scheduler", "options"),
     [
-        (constant(LR), 20, "ConstantLR", {"factor": 1.0}),
-        (step_decay(LR, every=7), 50, "StepLR", {"step_size": 7}),
-        (step_decay(LR, every=1, factor=0.9), 50, "StepLR", {"step_size": 1, "gamma": 0.9}),
-        (warmup_cosine(LR, 0, 40), 41, "CosineAnnealingLR", {"T_max": 40}),
-        (warmup_cosine(LR, 0, 9, 0.1), 10, "CosineAnnealingLR", {"T_max": 9, "eta_min": 0.1}),
-        (warmup_cosine(LR, 8, 99), 8, "LinearLR", {"start_factor": 1 / 8, "total_iters": 7}),
+        (constant, (LR,), 20, "ConstantLR", {"factor": 1.0}),
+        (step_decay, (LR, 7), 50, "StepLR", {"step_size": 7}),
+        (step_decay, (LR, 1, 0.9), 50, "StepLR", {"step_size": 1, "gamma": 0.9}),
+        (warmup_cosine, (LR, 0, 40), 41, "CosineAnnealingLR", {"T_max": 40}),
+        (warmup_cosine, (LR, 0, 9, 0.1), 10, "CosineAnnealingLR", {"T_max": 9, "eta_min": 0.1}),
+        (warmup_cosine, (LR, 8, 99), 8, "LinearLR", {"start_factor": 1 / 8, "total_iters": 7}),
     ],
 )
-def test_agrees_with_torch(torch, schedule, steps, scheduler, options):
+def test_agrees_with_torch(torch, schedule, args, steps, scheduler, options):
+    rate = schedule(*args)
     expected = torch_rates(torch, steps, scheduler, **options)
-    assert [schedule(step) for step in range(steps)] == pytest.approx(expected, rel=0, abs=1e-13)
+    assert [rate(step) for step in range(steps)] == pytest.approx(expected, rel=0, abs=1e-13)
 
 
 @pytest.mark.parametrize("every", [1, 7])
