@@ -61,9 +61,5 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     if gradient.shape == shape:
         return gradient
     leading = gradient.ndim - len(shape)
-    stretched = tuple(
-        leading + axis
-        for axis, size in enumerate(shape)
-        if size == 1 and gradient.shape[leading + axis] != 1
-    )
+    stretched = (leading + axis for axis, size in enumerate(shape) if size == 1)
     return gradient.sum(axis=(*range(leading), *stretched)).reshape(shape)

@@ -20,8 +20,9 @@ def dropout_forward(
     Args:
         x: any shape.
         p: the probability of zero, in [0, 1].
-        rng: draws the mask; the same state gives the same mask for every dtype. It may be None
-            where nothing is drawn.
+        rng: draws one float32 number in [0, 1) an element, which is kept where that is ``p`` or
+            more: the same state gives the same mask for every dtype. It may be None where nothing
+            is drawn.
         training: False returns a copy of ``x``.
 
     Returns:

@@ -14,6 +14,7 @@ from npllm.layers import attention_backward, attention_forward, dropout_forward,
 SHAPES = {
     "one head": ((5, 3), (7, 3), (7, 4)),
     "one token": ((1, 3), (1, 3), (1, 2)),
+    "one feature": ((5, 1), (7, 1), (7, 1)),
     "batch and heads": ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6)),
     "more queries than keys": ((2, 6, 4), (2, 3, 4), (2, 3, 4)),
     "broadcast": ((2, 1, 5, 4), (3, 7, 4), (1, 3, 7, 2)),
@@ -185,6 +186,8 @@ def test_the_weights_are_those_of_the_sum(seed, tq, tk):
     ("shapes", "message"),
     [
         (((3,), (2, 3), (2, 3)), r"got \(3,\), \(2, 3\), \(2, 3\)"),
+        (((2, 3), (3,), (2, 3)), r"got \(2, 3\), \(3,\), \(2, 3\)"),
+        (((2, 3), (2, 3), (3,)), r"got \(2, 3\), \(2, 3\), \(3,\)"),
         (((2, 3), (2, 4), (2, 3)), r"got \(2, 3\), \(2, 4\), \(2, 3\)"),
         (((2, 3), (4, 3), (5, 3)), r"got \(2, 3\), \(4, 3\), \(5, 3\)"),
     ],
@@ -233,6 +236,13 @@ def test_without_keys_or_queries_there_is_nothing_to_see(tq, tk):
     assert y.tolist() == np.zeros((tq, 5)).tolist()
     for gradient, x in zip(attention_backward(np.ones((tq, 5)), cache), (q, k, v), strict=True):
         assert gradient.tolist() == np.zeros(x.shape).tolist()
+
+
+def test_without_features_all_keys_are_alike():
+    v = np.array([[1.0], [3.0], [8.0]])
+    y, cache = attention_forward(np.ones((2, 0)), np.ones((3, 0)), v)
+    assert_close(y, np.full((2, 1), 4.0))
+    assert [g.shape for g in attention_backward(y, cache)] == [(2, 0), (3, 0), (3, 1)]
 
 
 def test_a_numpy_number_among_the_options_keeps_float32():

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import HUGE, Layer, Source, assert_agrees_with_torch, assert_close, frozen
+from oracle import (
+    HUGE,
+    Layer,
+    Source,
+    arrays,
+    as_tuple,
+    assert_agrees_with_torch,
+    assert_close,
+    frozen,
+)
 
 from npllm.layers import cross_entropy_backward, cross_entropy_forward, one_hot
+from npllm.layers.cross_entropy import SUM_TOLERANCE
 
 V = 5
 LEADS = [(), (7,), (2, 3), (2, 1, 4)]
@@ -147,12 +157,50 @@ def test_an_impossible_class_that_is_no_target_costs_nothing():
         assert_close(cross_entropy_forward(logits, target)[0], np.asarray(np.log(2.0)))
 
 
+@pytest.mark.parametrize("ignore_index", [0, 1])
+def test_no_number_of_a_distribution_is_mistaken_for_an_ignored_id(ignore_index):
+    logits, targets = Source().normal(3, 2), np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
+    result = bound(logits, targets, ignore_index=ignore_index).run()
+    assert_close(result, bound(logits, targets).run(), tolerance=0)
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint64, list])
 def test_targets_of_any_integer_type(kind):
     logits = Source().normal(3, V)
     targets = [4, 0, 4] if kind is list else np.array([4, 0, 4], kind)
     expected, _ = cross_entropy_forward(logits, np.array([4, 0, 4]))
     assert_close(cross_entropy_forward(logits, targets)[0], expected, tolerance=0)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(np.float64, np.float32), (np.float32, np.float64)])
+def test_distributions_of_another_precision_take_that_of_the_logits(ours, theirs):
+    logits, targets = Source(dtype=ours).normal(3, V), Source(1, theirs).distribution(3, V)
+    result = bound(logits, targets).run()
+    assert {a.dtype for a in arrays(result)} == {np.dtype(ours)}
+    assert_close(result, bound(logits, targets.astype(ours)).run(), tolerance=0)
+
+
+@pytest.mark.parametrize("targets", [[0, 2], [[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]], ids=str)
+def test_a_python_number_as_cotangent_keeps_float32(targets):
+    loss, cache = cross_entropy_forward(Source(dtype=np.float32).normal(2, 3), targets)
+    gradients = as_tuple(cross_entropy_backward(1.0, cache))
+    assert {a.dtype for a in (loss, *gradients)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("off", [SUM_TOLERANCE, -SUM_TOLERANCE])
+def test_a_distribution_may_be_off_by_the_tolerance_and_no_more(off):
+    cross_entropy_forward(np.zeros((1, 2)), np.array([[1.0, off]]))
+    with pytest.raises(ValueError, match="targets must"):
+        cross_entropy_forward(np.zeros((1, 2)), np.array([[1.0, 1.001 * off]]))
+
+
+@pytest.mark.parametrize("total", [0.5, 0.999, 1.001, 1.2, 3.0])
+@pytest.mark.parametrize("row", range(3))
+def test_the_row_that_is_no_distribution_is_found_among_others(total, row):
+    targets = np.full((3, 2), 0.5)
+    targets[row] *= total
+    with pytest.raises(ValueError, match=f"sum to 1, got a sum of {total}"):
+        cross_entropy_forward(np.zeros((3, 2)), targets)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,14 @@ def test_a_generator_gives_every_dtype_the_same_mask(p):
     assert all((mask == masks[0]).all() for mask in masks)
 
 
+def test_what_is_kept_can_be_told_from_the_generator():
+    draws = generator().random((7, 5), np.float32)
+    p = float(draws[3, 2])  # a number of [0, 1) is below p with probability p, and not equal to it
+    y, _ = dropout_forward(np.ones((7, 5)), p, generator())
+    assert ((y != 0) == (draws >= p)).all()
+    assert y[3, 2] != 0
+
+
 def test_a_generator_goes_on_from_draw_to_draw():
     rng, x = generator(), np.ones(50)
     assert (dropout_forward(x, 0.5, rng)[0] != dropout_forward(x, 0.5, rng)[0]).any()

@@ -70,6 +70,7 @@ def test_ids_of_any_integer_type(kind):
     [
         ([0, 3], (3, 2), None, ValueError, r"ids must lie in \[0, 3\), got 3"),
         ([0, -1], (3, 2), None, ValueError, r"ids must lie in \[0, 3\), got -1"),
+        ([[0, 7], [-1, 9]], (3, 2), None, ValueError, "got 7"),  # the first of them
         ([0.0], (3, 2), None, TypeError, "ids must be integers, got float64"),
         ([True], (3, 2), None, TypeError, "ids must be integers, got bool"),
         ([0], (3,), None, ValueError, r"weight must have shape \(V, E\), got \(3,\)"),
@@ -80,6 +81,12 @@ def test_ids_of_any_integer_type(kind):
 def test_refuses(ids, shape, padding_idx, error, message):
     with pytest.raises(error, match=message):
         embedding_forward(ids, np.ones(shape), padding_idx)
+
+
+def test_one_hot_is_of_the_given_dtype_and_else_float64():
+    assert one_hot([1], 2).dtype == np.float64
+    for dtype in (np.float32, np.complex128, np.int8):
+        assert_close(one_hot([[1], [0]], 2, dtype), np.array([[[0, 1]], [[1, 0]]], dtype))
 
 
 def test_one_hot_refuses_an_id_out_of_range():

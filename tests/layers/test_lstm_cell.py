@@ -65,6 +65,7 @@ GOOD = {
         ("weight_ih", (12, 3), "weight_ih must have 16 rows, got 12"),
         ("weight_hh", (16, 3), "weight_hh must have shape (16, 4), got (16, 3)"),
         ("bias_ih", (4,), "bias_ih must have shape (16,), got (4,)"),
+        ("bias_hh", (4,), "bias_hh must have shape (16,), got (4,)"),
         ("weight_ch", (16,), "weight_ch must have shape (12,), got (16,)"),
         ("bias_hh", None, "bias_ih and bias_hh must be given both or neither"),
     ],

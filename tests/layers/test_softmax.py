@@ -46,6 +46,13 @@ def test_a_row_without_a_choice_has_no_gradient(name, value, dtype):
     assert (dx == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_logarithm_of_no_choice_stays_minus_infinity_and_passes_the_cotangent_on(dtype):
+    y, dy, (dx,) = bound("log_softmax", frozen(np.full((2, 3), -np.inf, dtype))).run()
+    assert (y == -np.inf).all()
+    assert_close(dx, dy, tolerance=0)
+
+
 @given(
     seed=st.integers(0, 99),
     axis=st.integers(-3, 2),
