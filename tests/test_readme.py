@@ -1,4 +1,4 @@
-"""What the README says is true: its Python runs, its commands parse, its links lead somewhere."""
+"""What README and docs say is true: their Python runs, commands parse, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 COMMANDS = re.findall(r"(?:^|/bin/)npllm ([^#\n]*)", SHELL, re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKS = [
+    (page, target)
+    for page in PAGES
+    for target in sorted(set(re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))))
+]
 
 
 @pytest.mark.parametrize("source", PYTHON)
@@ -28,9 +34,24 @@ def test_commands_parse(command: str) -> None:
     assert callable(make_parser().parse_args(shlex.split(command)).run)
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
-def test_links_lead_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_links_lead_somewhere(page: Path, target: str) -> None:
+    assert (page.parent / target).exists()
+
+
+def test_the_page_on_gradient_checking_runs_and_shows_what_it_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (ROOT / "docs" / "gradient_checking.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(python|text)\n(.*?)```", page, re.DOTALL)
+    scope: dict[str, object] = {"__name__": "page"}
+    number = re.compile(r"[-+]?\d[\d.]*(e[-+]\d+)?")
+    for kind, text in blocks:
+        if kind == "python":
+            exec(compile(text, "gradient_checking.md", "exec"), scope)
+        else:  # the words are those of the page; the last digits of an error are the machine's
+            assert number.sub("#", capsys.readouterr().out) == number.sub("#", text)
+    assert len(blocks) >= 8
 
 
 def test_the_opening_commands_are_the_ones_that_set_up_and_run() -> None:
