@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import npllm
 from npllm.cli import atlas, certify, evaluate, generate, gradcheck, plot, train
 from npllm.cli.parser import Parser, formatter
 
@@ -31,6 +32,7 @@ def make_parser() -> Parser:
         epilog=_EPILOG,
         formatter_class=formatter,
     )
+    parser.add_argument("--version", action="version", version=f"npllm {npllm.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (train, generate, evaluate, gradcheck, certify, atlas, plot):
         command.add(commands)
@@ -40,7 +42,8 @@ def make_parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status.
 
-    0 is success, 1 a failed check, 2 bad input, 130 Ctrl-C, 141 that the output's reader has left.
+    0 is success, 1 a failed check, 2 bad input, 130 Ctrl-C, 141 that the output's reader has left,
+    143 a request to end (SIGTERM).
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows "?"
         sys.stdout.reconfigure(errors="replace")

@@ -31,7 +31,8 @@ cross-entropy of the tokens that follow is the loss (3), its gradients come back
 hand-written backward passes (4), and the optimizer moves the parameters (5).
 
 A run lives in a directory: metrics.jsonl, a JSON object a line, and the latest checkpoint. Ctrl-C
-saves one; npllm train --resume DIR goes on, to the same bits as if it had never been stopped.
+saves one, and so does SIGTERM; npllm train --resume DIR goes on, to the same bits as if it had
+never been stopped.
 
   npllm train                                   section 5's model on the Python reference
   npllm train --data book.txt --layers 2 --dropout 0.2 --steps 5000
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
                     run.save()
                     resume = f"npllm train --resume {run.directory}"
                     print(f"stopped at step {step}; go on with: {resume}")
-                    return 130
+                    return 128 + interrupted[0]
         except BrokenPipeError:
             run.save()
             raise
@@ -177,15 +178,18 @@ def _progress(run: Run) -> Iterator[int]:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Turn the first Ctrl-C into an entry of the list; the second one interrupts at once."""
+    """Turn the first Ctrl-C, or SIGTERM, into an entry of the list; the second acts at once."""
     received: list[int] = []
 
     def receive(number: int, _: FrameType | None) -> None:
         received.append(number)
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(number, previous[number])
 
-    previous = signal.signal(signal.SIGINT, receive)
+    previous: dict[int, Any] = {}
+    for wanted in (signal.SIGINT, signal.SIGTERM):
+        previous[wanted] = signal.signal(wanted, receive)
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

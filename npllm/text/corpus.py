@@ -6,7 +6,7 @@ import os
 
 
 def load_text(path: str | os.PathLike[str] | None = None) -> str:
-    """Return the text of a UTF-8 file, line ends as they are.
+    """Return the text of a UTF-8 file, line ends as they are, without a byte order mark.
 
     Args:
         path: the file; None for the Python language reference that every CPython carries
@@ -19,7 +19,7 @@ def load_text(path: str | os.PathLike[str] | None = None) -> str:
     if path is None:
         return _python_reference()
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is {error.object[error.start]:#04x}"

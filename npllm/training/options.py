@@ -127,7 +127,7 @@ class Options:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         for name in ("clip", "lr", "momentum", "weight_decay", "decay", "seed"):
             if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be 0 or more, and finite, got {getattr(self, name)}")
         for name in ("warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -137,6 +137,14 @@ class Options:
             raise ValueError(f"momentum is for sgd and rmsprop, not for {self.optimizer}")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov is for sgd, not for {self.optimizer}")
+        for name, chosen, wanted in (
+            ("vocab_size", self.tokenizer, "word"),
+            ("warmup", self.schedule, "cosine"),
+            ("decay", self.schedule, "step"),
+            ("decay_every", self.schedule, "step"),
+        ):
+            if chosen != wanted and getattr(self, name) != getattr(Options, name):
+                raise ValueError(f"{name} is for {wanted}, and has no effect with {chosen}")
 
     def make_tokenizer(self, train: str, text: str) -> CharacterTokenizer | WordTokenizer:
         """Return the tokenizer: words of the training part, characters of the whole text."""

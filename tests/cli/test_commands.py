@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from npllm import layers
+from npllm import __version__, layers
 from npllm.checkpoint import load_model
 from npllm.generation import generate
 from npllm.parallel import workers
@@ -38,6 +38,10 @@ def test_help(npllm, command):
     assert "npllm " + (command or COMMANDS)[0] in out.split("options:")[0] + out  # an example
     for name in COMMANDS if not command else ("--seed",):
         assert name in out
+
+
+def test_version(npllm):
+    assert npllm("--version") == (0, f"npllm {__version__}\n", "")
 
 
 def test_train_writes_a_run(npllm, place, tiny):

@@ -45,14 +45,15 @@ def test_a_module_that_runs(place, arguments, status, out, errors):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles")
-def test_ctrl_c_saves_and_says_how_to_go_on(npllm, place, tiny):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_saves_and_says_how_to_go_on(npllm, place, tiny, number):
     arguments = ["train", "--data=text", *tiny, "--schedule=constant", "--sample=0"]
     process = start(*arguments, "--out=new", "--steps=1000000")
     first = next(line for line in process.stdout if line.startswith("step "))
     assert "validation loss" in first
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in errors
     words = out.splitlines()[-1].split()
     assert words[:3] == ["stopped", "at", "step"]

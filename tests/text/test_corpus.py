@@ -22,11 +22,17 @@ def test_the_default_corpus_may_be_missing(monkeypatch):
         load_text()
 
 
-@pytest.mark.parametrize("text", ["a\r\nb\rc\n", "\ufeffa", "😀\x00\x85\u2028", " "])
+@pytest.mark.parametrize("text", ["a\r\nb\rc\n", "a\ufeff", "😀\x00\x85\u2028", " "])
 def test_a_file_is_read_as_it_is(tmp_path, text):
     path = tmp_path / "text"
     path.write_bytes(text.encode())
     assert load_text(path) == load_text(str(path)) == text
+
+
+def test_a_byte_order_mark_is_no_character(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"\xef\xbb\xbfa\n")
+    assert load_text(path) == "a\n"
 
 
 @pytest.mark.parametrize("valid", [0, 3, 100_000])

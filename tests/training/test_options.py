@@ -69,6 +69,20 @@ def test_optimizers(name, kind, options):
     assert {option: getattr(made, option) for option in options} == options
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocab_size": 500}, "vocab_size is for word, and has no effect with character"),
+        ({"decay": 0.5}, "decay is for step, and has no effect with cosine"),
+        ({"decay_every": 5, "schedule": "constant"}, "decay_every is for step"),
+        ({"warmup": 0.5, "schedule": "step"}, "warmup is for cosine, and has no effect with step"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
+
+
 def test_models():
     options = Options(
         embed_size=6, hidden_size=6, layers=2, dropout=0.1, tie_weights=True, dtype="float64"

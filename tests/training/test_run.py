@@ -203,7 +203,8 @@ def test_what_a_step_tells(create):
             validated = step.step % 4 == 0
             assert (step.record["val_loss"] is not None) == validated
             if validated:
-                assert step.record["val_perplexity"] == np.exp(step.record["val_loss"])
+                perplexity = np.exp(step.record["val_loss"])
+                assert step.record["val_perplexity"] == pytest.approx(perplexity, rel=1e-14)
 
 
 def test_the_train_loss_is_the_mean_since_the_last_line(create):
