@@ -9,14 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from numpy.exceptions import ComplexWarning
 
 from npllm.checking.methods import Line, precision_of
 from npllm.checking.trees import Array, leaves, map_leaves
-
-try:
-    from numpy.exceptions import ComplexWarning
-except ImportError:  # NumPy before 1.25 kept it at the top
-    from numpy import ComplexWarning  # type: ignore[no-redef,attr-defined]
 
 Direction = tuple[int, ...] | int  # an element's index, or the seed of a random direction
 
