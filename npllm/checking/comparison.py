@@ -10,7 +10,15 @@ import numpy as np
 
 from npllm.checking.conduct import Conduct, Elsewhere
 from npllm.checking.diagnosis import Evidence, diagnose
-from npllm.checking.methods import DERIVATIVES, LEVELS, NAMES, ROUNDING, Method, precision_of
+from npllm.checking.methods import (
+    DERIVATIVES,
+    LEVELS,
+    NAMES,
+    ROUNDING,
+    Method,
+    mass_of,
+    precision_of,
+)
 from npllm.checking.pair import Direction, Pair, Probe, drawn, is_float
 from npllm.checking.report import ArgumentReport, Cause, Comparison
 from npllm.checking.trees import Array, leaves, map_leaves
@@ -44,12 +52,8 @@ class ArgumentCheck:
         probes = {kind: Probe(pair, v, kind) for kind in ("real", "complex")}
         self.probes = {m: probes[kind] for m, kind in kinds.items()}
         self.real = probes["real"]
-        outputs = [np.asarray(a) for _, a in leaves(y)]
-        mass = sum(
-            float(np.sum(np.abs(a * b))) for a, b in zip(v, outputs, strict=True) if is_float(b)
-        )
         # where the whole function is this large, a derivative below this is zero
-        self.background = ROUNDING * pair.eps * mass
+        self.background = ROUNDING * pair.eps * mass_of(v, (a for _, a in leaves(y)))
         self.given = {**pair.all_leaves(), **dict(leaves(y, "y")), **dict(leaves(dy, "dy"))}
 
     def report(self, name: str, directions: list[Direction]) -> ArgumentReport:
@@ -62,6 +66,9 @@ class ArgumentCheck:
         if gradient.shape != x.shape:
             return ArgumentReport(name, x.shape, causes=(_misshapen(gradient, x),))
         gradient = np.asarray(gradient)
+        if gradient.dtype.kind not in "fiub":
+            kind = Cause("dtype", f"its gradient must be real numbers, got {gradient.dtype}")
+            return ArgumentReport(name, x.shape, causes=(kind,))
         results = [self._compare(m, name, gradient, directions) for m in self.methods]
         comparisons = tuple(c for c, _, _ in results)
         if all(c.passed for c in comparisons):
@@ -95,7 +102,7 @@ class ArgumentCheck:
             comparison, zero = self._worst(method, gradient, directions, numeric, floor)
         if not comparison.passed:
             # and ask what rounding on the way, out of sight, can have made of it
-            floor = max(floor, self._out_of_sight(method))
+            floor = max(floor, self._out_of_sight(method, name, numeric))
             comparison, zero = self._worst(method, gradient, directions, numeric, floor)
         return comparison, numeric, zero
 
@@ -114,7 +121,8 @@ class ArgumentCheck:
         largest = max(np.abs(sound).max(initial=0), np.abs(numeric[element]).max(initial=0))
         norm = np.maximum(np.linalg.norm(sound), np.abs(numeric))
         scale = np.where(element, largest, norm)
-        zero = bool(largest <= max(floor, self.background))  # so it is zero in exact arithmetic
+        # so it is zero in exact arithmetic
+        zero = bool(largest <= max(floor, self.background) and sound.size == gradient.size)
         if zero:
             floor, scale = max(floor, self.background), np.ones_like(scale)
         difference = np.abs(analytic - numeric)
@@ -133,17 +141,20 @@ class ArgumentCheck:
         )
         return comparison, zero
 
-    def _out_of_sight(self, method: Method) -> float:
+    def _out_of_sight(self, method: Method, name: str, numeric: Array) -> float:
         """Return an error that rounding inside the layer explains.
 
         A saturated gate has a derivative of 1e-10 as the difference of two numbers near 1: a few
         digits remain. What is small beside the other arguments' gradients is right to rounding of
-        those, and a difference of outputs to rounding of the whole loss.
+        those, and a difference of outputs to rounding of the whole loss. And the step itself is
+        rounded: x + h is a number near x.
         """
         floor = self.largest * ROUNDING * self.pair.eps
         if method != "complex":
             smallest = self.steps[method] / (2 ** (LEVELS - 1) if method == "richardson" else 2)
             floor += self.background / smallest
+            large = float(np.abs(self.pair.leaves[name]).max(initial=0))
+            floor += self.pair.eps * large / smallest * float(np.abs(numeric).max(initial=0))
         return floor
 
     def _derivative(self, method: Method, name: str, direction: Direction) -> Any:
@@ -170,11 +181,11 @@ class ArgumentCheck:
             worst = self._located(method, name, gradient, worst)
             comparisons = (*comparisons[:precise], worst, *comparisons[precise + 1 :])
         known = self._kink(name, worst, self.steps["central"])
-        known = known or self._earlier(method, name, gradient, elements)
-        if known:
-            return comparisons, tuple(known)
         sampled = np.array([gradient[d] for d in elements])
         derived = numeric[: len(elements)]
+        known = known or self._earlier(method, name, gradient, elements, derived)
+        if known:
+            return comparisons, tuple(known)
         scale = max(np.abs(derived).max(initial=0), np.abs(sampled).max(initial=0))
         evidence = Evidence(
             name,
@@ -210,7 +221,7 @@ class ArgumentCheck:
                 probe = Probe(there, self.v, self.probes[method].kind)
                 lines = [probe.line(name, index) for index in np.ndindex(gradient.shape)]
                 numeric = [DERIVATIVES[method](line, self.steps[method]).value for line in lines]
-            except ValueError:  # a point outside the layer's domain tells nothing
+            except Exception:  # a point outside the layer's domain tells nothing
                 continue
             error = np.ravel(np.asarray(claim)) - numeric
             norms = float(np.linalg.norm(here) * np.linalg.norm(error))
@@ -218,18 +229,27 @@ class ArgumentCheck:
         return float(np.mean(found)) if found else 0.5
 
     def _earlier(
-        self, method: Method, name: str, gradient: Array, elements: Sequence[Direction]
+        self,
+        method: Method,
+        name: str,
+        gradient: Array,
+        elements: Sequence[Direction],
+        now: Array,
     ) -> list[Cause]:
-        """See whether the gradient is right for the call before this one."""
+        """See whether the gradient is wrong here, and right for the call before this one."""
         earlier = None if self.earlier is None else self.earlier.get(name)
         if self.before is None or earlier is None or not np.array_equal(earlier, gradient):
             return []
         then = Pair(self.pair.forward, self.pair.backward, self.before.args, self.pair.dtype)
         probe = Probe(then, self.v, self.probes[method].kind)
         at = [probe.line(name, d) for d in elements]
-        numeric = np.array([DERIVATIVES[method](line, self.steps[method]).value for line in at])
+        try:
+            numeric = np.array([DERIVATIVES[method](line, self.steps[method]).value for line in at])
+        except Exception:  # the step left the domain of the forward
+            return []
         claimed = np.array([gradient[d] for d in elements])
-        if not np.abs(claimed - numeric).max() <= self.limits[method] * np.abs(numeric).max():
+        limit = self.limits[method] * float(np.abs(numeric).max())
+        if not np.abs(claimed - numeric).max() <= limit < np.abs(claimed - now).max():
             return []
         text = "it is the gradient of an earlier call, at other arguments: the cache is stale"
         return [Cause("stale", text)]
@@ -242,13 +262,19 @@ class ArgumentCheck:
 
         def bend(h: float) -> float:
             outputs = zip(line.v, line.outputs(h), line.outputs(0.0), line.outputs(-h), strict=True)
-            return (
-                sum(float(np.sum(v * ((a - b) - (b - c)))) for v, a, b, c in outputs if is_float(a))
-                / h
-            )
+            total = 0.0
+            for v, a, b, c in outputs:
+                if is_float(a):
+                    moved = (a != b) | (b != c)
+                    v, a, b, c = v[moved], a[moved], b[moved], c[moved]
+                    total += float(np.sum(v * ((a - b) - (b - c))))
+            return total / h
 
         off = abs(worst.analytic - worst.numeric)
-        bends = abs(bend(h)), abs(bend(h / 8))
+        try:
+            bends = abs(bend(h)), abs(bend(h / 8))
+        except Exception:  # the step left the domain of the forward
+            return []
         # of a smooth function both shrink with the step; of a corner at most one is spared
         if min(bends) > 0.5 * max(bends) and max(bends) > 0.5 * off:
             at = "at this very point"

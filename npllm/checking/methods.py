@@ -18,7 +18,7 @@ thousand times the error that remains there: a wrong gradient is off by far more
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -160,11 +160,22 @@ def _difference(line: Line, after: float, before: float) -> Estimate:
     width = after - before
     for v, a, b in zip(line.v, line.outputs(after), line.outputs(before), strict=True):
         if a.dtype.kind == "f":
-            # subtract before summing: what the step does not move cancels exactly
+            # what the step does not move cancels exactly, a masked score of -inf too
+            moved = a != b
+            v, a, b = v[moved], a[moved], b[moved]
             total += float(np.sum(v * (a - b), dtype=np.float64)) / width
-            sizes = np.abs(v) * (np.abs(a) + np.abs(b)) / width
-            mass += float(np.sum(sizes[a != b]))
+            mass += float(np.sum(np.abs(v) * (np.abs(a) + np.abs(b)))) / width
     return Estimate(total, ROUNDING * line.eps * mass)
+
+
+def mass_of(v: Sequence[Array], outputs: Iterable[Array]) -> float:
+    """Return the sum of |v y| over what is finite: the size of the terms of L."""
+    total = 0.0
+    for cotangent, y in zip(v, outputs, strict=True):
+        if y.dtype.kind == "f":
+            finite = np.isfinite(y)
+            total += float(np.sum(np.abs(cotangent[finite] * y[finite])))
+    return total
 
 
 def _tableau(line: Line, h: float) -> Estimate:

@@ -54,11 +54,12 @@ class Pair:
     ) -> None:
         self.forward, self.backward = forward, backward
         self.dtype, self.eps = np.dtype(dtype), precision_of(dtype).eps
-        args = [args] if isinstance(args, (np.ndarray, Mapping)) else list(args)
+        args = [args] if isinstance(args, (np.ndarray, Mapping, float)) else list(args)
         self.names = _argument_names(forward, len(args))
         self.args: list[Any] = [
             map_leaves(self._checked(name), arg) for name, arg in zip(self.names, args, strict=True)
         ]
+        self._plain = {n: arg for n, arg in enumerate(args) if _is_plain(arg)}
         self.floating = [
             n for n, arg in enumerate(self.args) if any(is_float(a) for _, a in leaves(arg))
         ]
@@ -73,6 +74,8 @@ class Pair:
             if array.dtype.kind == "c":
                 raise TypeError(f"{name} is {array.dtype}, and gradcheck needs {self.dtype}")
             if is_float(array) and array.dtype != self.dtype and self.dtype == np.float64:
+                if array.dtype.itemsize > self.dtype.itemsize:
+                    raise TypeError(f"{name} is {array.dtype}, and gradcheck needs float64")
                 raise TypeError(
                     f"{name} is {array.dtype}, and gradcheck needs float64: a difference of two "
                     "float32 losses keeps about three digits, too few to tell a wrong gradient "
@@ -100,7 +103,7 @@ class Pair:
 
     def run_on(self, args: list[Any]) -> tuple[Any, Any]:
         """Return (y, cache) of these very arrays."""
-        result: Any = self.forward(*args)
+        result: Any = self.forward(*(self._plain.get(n, arg) for n, arg in enumerate(args)))
         if not isinstance(result, tuple) or len(result) != 2:
             what = (
                 f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
@@ -143,9 +146,9 @@ class Pair:
         elif not several:
             gradients = [gradients]
         if len(gradients) != len(names):
+            got = len(gradients) if several else type(gradients[0]).__name__
             raise ValueError(
-                f"backward must return a gradient for each of {', '.join(names)}, "
-                f"got {len(gradients)}"
+                f"backward must return a gradient for each of {', '.join(names)}, got {got}"
             )
         return list(gradients)
 
@@ -182,12 +185,20 @@ class Probe:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error", ComplexWarning)
-                    y, _ = self.pair.run_on(self.args)
+                    y, _ = self.pair.run(self.args)  # on copies: a forward may write to them
                 return [np.array(a) for _, a in leaves(y)]
             finally:
                 x[...] = before
 
         return Line(outputs, self.v, self.pair.eps)
+
+
+def _is_plain(arg: Any) -> bool:
+    """Whether it is a string, a flag, an integer or an object: passed on as it is."""
+    if isinstance(arg, (np.ndarray, Mapping, tuple, list)):
+        return False
+    array = np.asarray(arg)
+    return array.ndim == 0 and array.dtype.kind not in "fc"
 
 
 def _argument_names(forward: Callable[..., Any], count: int) -> list[str]:

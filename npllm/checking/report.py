@@ -139,8 +139,9 @@ class GradcheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every argument passed and nothing was found."""
-        return not self.findings and all(argument.passed for argument in self.arguments)
+        """Whether there are arguments, all of them passed, and nothing was found."""
+        passed = [argument.passed for argument in self.arguments]
+        return not self.findings and bool(passed) and all(passed)
 
     @property
     def worst(self) -> ArgumentReport | None:
