@@ -56,7 +56,7 @@ def elsewhere(pair: Pair) -> Elsewhere | None:
     args = map_leaves(moved, pair.args)
     try:
         return Elsewhere(args, *pair.run(args))
-    except ValueError:
+    except Exception:  # however the layer says so
         return None
 
 
@@ -69,9 +69,11 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
         before: the call before.
         tolerance: relative; two results that differ by more are different.
     """
+    _go_back(pair, dy, before)
     args = map_leaves(np.copy, pair.args)
     y, cache = pair.run_on(args)
-    found = _written(args, pair, "forward") + _shared({"y": y}, dict(_named(pair, args)))
+    found = _written(pair.all_leaves(), dict(_named(pair, args)), "forward")
+    found += _shared({"y": y}, dict(_named(pair, args)))
     again, _ = pair.run(pair.args)
     if not _equal_trees(y, again, tolerance):
         found.append(
@@ -83,6 +85,7 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
         )
         return Conduct(None, None, found)
     given, shown = map_leaves(np.copy, dy), map_leaves(np.copy, y)
+    held = {name: a.copy() for name, a in _named(pair, args)}
     raw = pair.backward(given, cache)
     gradients = _copied(pair.gradients_of(raw))
     if not _equal_trees(given, dy, 0.0):
@@ -90,7 +93,7 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
         given = map_leaves(np.copy, dy)
     if not _equal_trees(y, shown, 0.0):
         found.append(Cause("mutated_input", "the backward wrote to y, which is its caller's"))
-    found += [cause for cause in _written(args, pair, "backward") if cause not in found]
+    found += _written(held, dict(_named(pair, args)), "backward")
     owned = {**dict(_named(pair, args)), "dy": given, "y": y}
     found += _shared({f"the gradient of {n}": g for n, g in pair.gradients_of(raw).items()}, owned)
     results = [gradients]
@@ -120,6 +123,16 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
         except Exception:  # a cache that serves once
             earlier = None
     return Conduct(gradients, earlier, found)
+
+
+def _go_back(pair: Pair, dy: Any, before: Elsewhere | None) -> None:
+    """Call the backward at the point nearby first: what it keeps of its first call shows later."""
+    if before is not None:
+        _, cache = pair.run(before.args)
+        try:
+            pair.backward(map_leaves(np.copy, dy), cache)
+        except Exception:  # a y of another shape, say
+            return
 
 
 def _same_cache_again(pair: Pair, dy: Any, first: Gradients, tolerance: float) -> list[Cause]:
@@ -161,7 +174,9 @@ def _nonlinear(pair: Pair, dy: Any, first: Gradients, tolerance: float) -> list[
     for name, g in nothing.items():
         if g is not None and g.any():
             x = arrays[name]
-            c = float(np.sum(g * x) / np.sum(x * x)) if x.any() else 0.0
+            # one number is a multiple of any other, and a constant of any constant
+            varied = g.shape == x.shape and np.ptp(x) > 0
+            c = float(np.sum(g * x) / np.sum(x * x)) if varied else 0.0
             itself = c != 0 and _close(g, c * x, 1e-6)
             what = f"{c:.6g} times {name} itself" if itself else "something that is no gradient"
             key = "argument_added" if itself else "nonlinear"
@@ -211,12 +226,11 @@ def clip_limit(gradient: Array, expected: Array | None) -> float | None:
     return limit if np.allclose(gradient, clipped, rtol=1e-6, atol=1e-6 * limit) else None
 
 
-def _written(args: list[Any], pair: Pair, who: str) -> list[Cause]:
-    after = dict(_named(pair, args))
+def _written(before: dict[str, Array], after: dict[str, Array], who: str) -> list[Cause]:
     return [
         Cause("mutated_input", f"the {who} wrote to its argument {name}")
-        for name, before in pair.all_leaves().items()
-        if not np.array_equal(before, after[name], equal_nan=is_float(before))
+        for name, a in before.items()
+        if not np.array_equal(a, after[name], equal_nan=is_float(a))
     ]
 
 
@@ -245,9 +259,13 @@ def _copied(gradients: Gradients) -> Gradients:
 
 def _less(a: Gradients, b: Gradients) -> Gradients:
     return {
-        name: None if g is None or (other := b[name]) is None else g - other
+        name: None if g is None or (other := b[name]) is None else _difference(g, other)
         for name, g in a.items()
     }
+
+
+def _difference(a: Array, b: Array) -> Array:
+    return a - b if a.shape == b.shape else np.full(a.shape, np.nan)
 
 
 def _equal(a: Gradients, b: Gradients, tolerance: float) -> bool:
@@ -267,7 +285,7 @@ def _close(a: Array, b: Array, tolerance: float) -> bool:
     """Whether two arrays are equal, relative to the largest number in them; NaN equals NaN."""
     if a.shape != b.shape:
         return False
-    if not is_float(a) or tolerance == 0:
+    if a.dtype.kind not in "fc" or tolerance == 0:
         return np.array_equal(a, b, equal_nan=is_float(a))
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
     finite = np.abs(b[np.isfinite(b)])

@@ -1,0 +1,430 @@
+"""How a pair conducts itself: each misbehaviour is found, and the layer without it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from npllm.checking import GradcheckReport, gradcheck
+
+RNG = np.random.default_rng(0)
+X, W = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4))
+
+Forward = Callable[..., tuple[Any, Any]]
+Backward = Callable[[Any, Any], Any]
+
+
+def forward(x: Any, w: Any) -> tuple[Any, Any]:
+    return x * x * w, (x, w)
+
+
+def backward(dy: Any, cache: Any) -> Any:
+    x, w = cache
+    return 2 * x * w * dy, x * x * dy
+
+
+class Bad(NamedTuple):
+    """A pair that misbehaves; None stands for the right half."""
+
+    key: str
+    text: str
+    forward: Forward | None = None
+    backward: Backward | None = None
+    right: bool = True  # whether its numbers are right nonetheless
+
+
+def random_forward(x: Any, w: Any) -> Any:
+    y, cache = forward(x, w)
+    return y * random_forward.rng.normal(), cache
+
+
+random_forward.rng = np.random.default_rng(0)
+
+
+def writes_to_x(x: Any, w: Any) -> Any:
+    result = forward(x.copy(), w)
+    x *= 2
+    return result
+
+
+def writes_to_w_in_backward(dy: Any, cache: Any) -> Any:
+    gradients = backward(dy, cache)
+    cache[1][...] = 0
+    return gradients
+
+
+def writes_to_y(x: Any, w: Any) -> Any:
+    y, cache = forward(x, w)
+    return y, (*cache, y)
+
+
+def writes_to_y_backward(dy: Any, cache: Any) -> Any:
+    cache[2][...] = 0
+    return backward(dy, cache[:2])
+
+
+def writes_to_dy(dy: Any, cache: Any) -> Any:
+    gradients = backward(dy, cache)
+    dy *= 2
+    return gradients
+
+
+def gradients_share(dy: Any, cache: Any) -> Any:
+    both = np.stack(backward(dy, cache))
+    both[0] += 0
+    return both[0], both.reshape(-1)[12:].reshape(3, 4)
+
+
+def shared_forward(x: Any, w: Any) -> Any:
+    return x + w, None
+
+
+def shared_gradient(dy: Any, cache: Any) -> Any:
+    g = dy.copy()
+    return g, g
+
+
+def returns_dy(dy: Any, cache: Any) -> Any:
+    return dy, dy.copy()
+
+
+kept: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> None:
+    kept.clear()
+
+
+def accumulates(dy: Any, cache: Any) -> Any:
+    dx, dw = backward(dy, cache)
+    kept["dx"] = kept.get("dx", 0) + dx
+    return kept["dx"].copy(), dw
+
+
+def accumulating_forward(x: Any, w: Any) -> Any:
+    y, cache = forward(x, w)
+    return y, (cache, {"dx": np.zeros(x.shape), "dw": np.zeros(w.shape)})
+
+
+def accumulates_in_the_cache(dy: Any, cache: Any) -> Any:
+    inner, sums = cache
+    dx, dw = backward(dy, inner)
+    sums["dx"] += dx
+    sums["dw"] += dw
+    return sums["dx"].copy(), sums["dw"].copy()
+
+
+def does_not_accumulate_in_the_cache(dy: Any, cache: Any) -> Any:
+    for a in cache[1].values():
+        a[...] = 0
+    return accumulates_in_the_cache(dy, cache)
+
+
+def keeps_the_first_call(dy: Any, cache: Any) -> Any:
+    return backward(dy, kept.setdefault("cache", cache))
+
+
+def forward_that_keeps(x: Any, w: Any) -> Any:
+    y, cache = forward(x, w)
+    kept["cache"] = cache
+    return y, cache
+
+
+def uses_the_latest_forward(dy: Any, cache: Any) -> Any:
+    return backward(dy, kept["cache"])
+
+
+def copying_forward(x: Any, w: Any) -> Any:
+    return forward(x, w)[0], [x.copy(), w.copy()]
+
+
+def spoils_its_cache(dy: Any, cache: Any) -> Any:
+    gradients = backward(dy, cache)
+    cache[0] *= 0.5
+    return gradients
+
+
+def looks_at_the_sign(dy: Any, cache: Any) -> Any:
+    dx, dw = backward(dy, cache)
+    return np.where(dy > 0, dx, 0.9 * dx), dw
+
+
+def clips_by_value(dy: Any, cache: Any) -> Any:
+    dx, dw = backward(dy, cache)
+    return np.clip(dx, -1000, 1000), dw
+
+
+def clips_by_norm(dy: Any, cache: Any) -> Any:
+    dx, dw = backward(dy, cache)
+    return dx * min(1.0, 1000 / max(float(np.linalg.norm(dx)), 1e-300)), dw
+
+
+def adds_the_argument(dy: Any, cache: Any) -> Any:
+    dx, dw = backward(dy, cache)
+    return dx, dw + 0.01 * cache[1]
+
+
+def adds_something(dy: Any, cache: Any) -> Any:
+    dx, dw = backward(dy, cache)
+    return dx, dw + 0.01
+
+
+BAD: dict[str, Bad] = {
+    "random forward": Bad("random", "not deterministic", random_forward),
+    "input written by the forward": Bad(
+        "mutated_input", "the forward wrote to its argument x", writes_to_x
+    ),
+    "input written by the backward": Bad(
+        "mutated_input", "the backward wrote to its argument w", None, writes_to_w_in_backward
+    ),
+    "y written": Bad("mutated_input", "wrote to y", writes_to_y, writes_to_y_backward),
+    "dy written": Bad("mutated_dy", "wrote to dy", None, writes_to_dy),
+    "y is x": Bad(
+        "aliased",
+        "y shares its memory with x",
+        lambda x, w: (x, w),
+        lambda dy, w: (dy.copy(), 0 * w),
+    ),
+    "dx is dy": Bad(
+        "aliased", "the gradient of x shares its memory with dy", shared_forward, returns_dy
+    ),
+    "dx is dw": Bad(
+        "aliased",
+        "the gradient of w shares its memory with the gradient of x",
+        shared_forward,
+        shared_gradient,
+    ),
+    "dx is a view of x": Bad(
+        "aliased",
+        "the gradient of x shares its memory with x",
+        lambda x, w: ((x * x).sum() / 2 + w.sum(), (x, w)),
+        lambda dy, c: (np.multiply(c[0], dy, out=c[0]), dy * np.ones_like(c[1])),
+    ),
+    "adds up across calls": Bad("accumulated", "accumulates across calls", None, accumulates),
+    "adds up in the cache": Bad(
+        "accumulated", "in the cache", accumulating_forward, accumulates_in_the_cache
+    ),
+    "keeps the first call": Bad(
+        "stale", "the cache is stale", None, keeps_the_first_call, right=False
+    ),
+    "the latest forward wins": Bad(
+        "stale", "what the latest forward left", forward_that_keeps, uses_the_latest_forward
+    ),
+    "spoils its cache": Bad(
+        "mutated_cache", "writes to its cache", copying_forward, spoils_its_cache
+    ),
+    "looks at dy's sign": Bad(
+        "nonlinear", "not linear in dy", None, looks_at_the_sign, right=False
+    ),
+    "clips by value": Bad("clipped", "of x is clipped to 1000", None, clips_by_value),
+    "clips by norm": Bad("clipped", "a norm is clipped", None, clips_by_norm),
+    "adds the argument": Bad(
+        "argument_added", "0.01 times w itself", None, adds_the_argument, right=False
+    ),
+    "adds a constant": Bad(
+        "nonlinear", "something that is no gradient", None, adds_something, right=False
+    ),
+}
+
+
+def check(bad: Bad, **options: Any) -> GradcheckReport:
+    return gradcheck(bad.forward or forward, bad.backward or backward, [X, W], **options)
+
+
+def found(report: GradcheckReport) -> dict[str, str]:
+    return {cause.key: cause.text for cause in report.causes}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_misconduct_is_found(name: str) -> None:
+    bad = BAD[name]
+    report = check(bad)
+    assert not report.passed
+    assert bad.key in found(report), str(report)
+    assert any(bad.text in cause.text for cause in report.causes), str(report)
+    if bad.right and report.arguments:  # what is right is not called wrong
+        assert all(argument.passed for argument in report.arguments), str(report)
+
+
+# mistakes that come in company, each of them true
+COMPANY = {
+    "dx is a view of x": {"mutated_input", "mutated_cache", "aliased"},
+    "input written by the backward": {"mutated_input", "mutated_cache"},
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_nothing_else_is_claimed(name: str) -> None:
+    allowed = COMPANY.get(name, {BAD[name].key})
+    if BAD[name].right:
+        assert set(found(check(BAD[name]))) <= allowed
+
+
+RIGHT: dict[str, tuple[Forward, Backward]] = {
+    "the pair that all of them spoil": (forward, backward),
+    "a mask drawn from a Generator made inside": (
+        lambda x, w: forward(x * (np.random.default_rng(1).random(x.shape) < 0.5), w),
+        lambda dy, c: tuple(
+            g * m
+            for g, m in zip(
+                backward(dy, c), (np.random.default_rng(1).random(dy.shape) < 0.5, 1), strict=True
+            )
+        ),
+    ),
+    "copies": (shared_forward, lambda dy, _: (dy.copy(), dy.copy())),
+    "sums in the cache, cleared": (accumulating_forward, does_not_accumulate_in_the_cache),
+    "a cache of copies": (copying_forward, backward),
+    "two views of different parts": (forward, gradients_share),
+    "a forward that keeps what the backward does not use": (forward_that_keeps, backward),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_good_conduct_passes(name: str) -> None:
+    report = gradcheck(*RIGHT[name], [X, W])
+    assert report.passed, str(report)
+    assert not report.causes
+
+
+def test_what_does_not_accumulate_keeps_its_own_verdict() -> None:
+    def and_wrong(dy: Any, cache: Any) -> Any:
+        dx, dw = accumulates(dy, cache)
+        return dx, 3 * dw
+
+    report = check(Bad("", "", None, and_wrong))
+    x, w = report.arguments
+    assert (x.passed, w.passed) == (True, False)
+    assert [cause.key for cause in w.causes] == ["scale"]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, bad in BAD.items() if bad.right and n != "random forward"]
+)
+def test_what_is_allowed_becomes_a_note(name: str) -> None:
+    allow = COMPANY.get(name, {BAD[name].key})
+    report = check(BAD[name], allow=allow)
+    assert report.passed, str(report)
+    assert not report.findings
+    assert any("allowed: " in note and BAD[name].text in note for note in report.notes)
+    assert not check(BAD[name], allow={"something else"}).passed
+
+
+def test_what_cannot_be_compared_cannot_be_allowed() -> None:
+    report = check(BAD["random forward"], allow={"random"})
+    assert not report.passed
+    assert report.arguments == ()
+    assert found(report).keys() == {"random"}
+
+
+def test_a_wrong_gradient_is_not_allowed_by_allowing_misconduct() -> None:
+    def wrong(dy: Any, cache: Any) -> Any:
+        dy *= 2
+        return backward(dy, cache)
+
+    assert not check(Bad("", "", None, wrong), allow={"mutated_dy"}).passed
+
+
+def test_a_backward_that_draws_at_random_is_found() -> None:
+    rng = np.random.default_rng(0)
+    report = check(
+        Bad("", "", None, lambda dy, c: tuple(g * rng.normal() for g in backward(dy, c)))
+    )
+    assert "another gradient the second time" in found(report)["random"]
+
+
+def test_a_backward_whose_gradient_grows_is_no_sum() -> None:
+    pieces: list[Any] = []
+
+    def grows(dy: Any, cache: Any) -> Any:
+        pieces.append(dy)
+        return np.concatenate(pieces), backward(dy, cache)[1]
+
+    report = check(Bad("", "", None, grows))
+    assert "random" in found(report)
+    assert "accumulated" not in found(report)
+
+
+class Once:
+    """A cache that serves once, and says so."""
+
+    def __init__(self, *arrays: Any) -> None:
+        self.arrays: Any = arrays
+
+    def take(self) -> Any:
+        if self.arrays is None:
+            raise RuntimeError("already used")
+        arrays, self.arrays = self.arrays, None
+        return arrays
+
+
+def test_a_cache_that_serves_once_is_no_mistake() -> None:
+    def once(x: Any, w: Any) -> Any:
+        return forward(x, w)[0], Once(x, w)
+
+    assert gradcheck(once, lambda dy, c: backward(dy, c.take()), [X, W]).passed
+    report = gradcheck(once, lambda dy, c: accumulates(dy, c.take()), [X, W])
+    assert found(report).keys() == {"accumulated"}
+
+
+@pytest.mark.parametrize("error", [ValueError, AssertionError, FloatingPointError])
+def test_a_layer_whose_domain_excludes_the_nearby_point_passes(error: Any) -> None:
+    refused = []
+
+    def narrow(x: Any) -> Any:  # as wide as the steps, narrower than the call nearby
+        if np.abs(x.real - 1).max() > 5e-5:
+            refused.append(x)
+            raise error("outside the domain")
+        return x * x, x
+
+    one = np.ones(3)
+    assert gradcheck(narrow, lambda dy, x: 2 * x * dy, one).passed
+    assert refused
+    assert not gradcheck(narrow, lambda dy, x: x * dy, one).passed
+
+
+def test_a_domain_of_one_point_leaves_the_complex_step() -> None:
+    def point(x: Any) -> Any:
+        if (x.real != 1).any():
+            raise ValueError("x must be one")
+        return x * x, x
+
+    one = np.ones(3)
+    assert gradcheck(point, lambda dy, x: 2 * x * dy, one, methods="complex").passed
+    assert not gradcheck(point, lambda dy, x: x * dy, one, methods="complex").passed
+    with pytest.raises(ValueError, match="x must be one"):
+        gradcheck(point, lambda dy, x: 2 * x * dy, one)
+
+
+def test_the_forward_is_not_blamed_on_the_backward() -> None:
+    texts = [cause.text for cause in check(BAD["input written by the forward"]).causes]
+    assert texts == ["the forward wrote to its argument x"]
+
+
+def test_a_state_that_the_forward_writes_to_does_not_drift() -> None:
+    def doubles(x: Any, w: Any) -> Any:
+        result = forward(x, w.copy())
+        w *= 2
+        return result
+
+    report = check(Bad("", "", doubles))
+    assert found(report) == {"mutated_input": "the forward wrote to its argument w"}
+    assert all(argument.passed for argument in report.arguments)
+
+
+def test_one_number_is_not_called_a_multiple_of_its_argument() -> None:
+    def off(dy: Any, x: Any) -> Any:
+        return 2 * x * dy + 0.1
+
+    for x in (np.array(3.0), np.ones((1, 1)), np.ones(5)):
+        report = gradcheck(lambda x: (x * x, x), off, x)
+        assert "argument_added" not in found(report)
+        assert "nonlinear" in found(report)
+
+
+def test_a_misshapen_gradient_that_is_not_zero_where_dy_is() -> None:
+    report = gradcheck(lambda x: (x * x, x), lambda dy, x: np.ones(2), np.ones(3))
+    assert found(report).keys() == {"nonlinear", "shape"}
