@@ -63,6 +63,8 @@ def diagnose(e: Evidence) -> tuple[Cause, ...]:
     if not np.isfinite(e.g).all():
         count = int(np.count_nonzero(~np.isfinite(e.g)))
         return (Cause("nan", f"{count} of {e.g.size} elements are not finite numbers"),)
+    if not (np.abs(e.g - e.n) > e.wrong).any():  # the sample missed what is wrong
+        return () if (cause := _near(e)) is None else (cause,)
     cause = _what(e)
     if cause is not None:
         return (cause,)
@@ -89,7 +91,7 @@ def _what(e: Evidence) -> Cause | None:
 
 def _near(e: Evidence) -> Cause | None:
     largest = np.abs(e.n).max(initial=0)
-    if np.abs(e.g - e.n).max(initial=0) > 1e-4 * largest:
+    if not 0 < np.abs(e.g - e.n).max(initial=0) <= 1e-4 * largest:
         return None
     if np.array_equal(e.g, e.g.astype(np.float32)):
         return Cause(
@@ -150,7 +152,10 @@ def _factor(e: Evidence) -> Cause | None:
         return None
     if e.alike(e.g, -e.n):
         return Cause("sign", "its sign is wrong, and nothing else")
-    return Cause("scale", f"it is {c:.6g} times what it must be{named_factor(c, e.sizes)}")
+    factor = named_factor(c, e.sizes)
+    if np.count_nonzero(e.n) < 2 and not (e.whole and factor):
+        return None  # one number is some multiple of any other
+    return Cause("scale", f"it is {c:.6g} times what it must be{factor}")
 
 
 def named_factor(c: float, sizes: Mapping[float, str]) -> str:
@@ -250,7 +255,7 @@ def _order(e: Evidence, axis: int) -> list[int] | None:
 
 def _argument_added(e: Evidence) -> Cause | None:
     x, difference = e.given.get(e.name), e.g - e.n
-    if x is None or x.shape != e.g.shape or not x.any():
+    if x is None or x.shape != e.g.shape or not x.size or np.ptp(x) == 0:
         return None
     c = float(np.sum(difference * x) / np.sum(x * x))
     if abs(c) <= e.wrong or not e.alike(difference, c * x):
@@ -287,6 +292,7 @@ def _own_factors(e: Evidence) -> Cause | None:
         others = tuple(k for k in range(e.g.ndim) if k != axis)
         if size >= 2 and e.g.size // size >= 3 and _proportional(e, others):
             return Cause("factor", f"each slice of axis {axis} is off by a factor of its own")
+    for axis, size in enumerate(e.g.shape):
         if size >= 3 and _proportional(e, (axis,)):
             return Cause("factor", f"each line along axis {axis} is off by a factor of its own")
     return None
