@@ -90,8 +90,8 @@ def lstm_forward(
         y = np.where(real_ids, y, np.zeros((), x.dtype))
     if embedding is not None:
         y = check_ids(y, len(embedding), "x")
-    dtype = x.dtype if embedding is None else embedding.dtype
-    h0, c0 = _initial_state(state, layers, weights, batch, single, dtype)
+    h0, c0 = _initial_state(state, layers, weights, batch, single)
+    hidden, shown = c0.shape[-1], h0.shape[-1]
 
     caches: list[DirectionCache] = []
     dropout_caches, h_n, c_n = [], [], []
@@ -106,7 +106,7 @@ def lstm_forward(
             reverse = suffix.endswith("_reverse")
             seen = _reversed(y, lengths) if reverse else y
             source, ids = (seen, None) if table is None else (table, seen)
-            picked = DirectionWeights.pick(weights, suffix, source.shape[-1])
+            picked = DirectionWeights.pick(weights, suffix, source.shape[-1], hidden, shown)
             out, h, c, direction_cache = lstm_direction_forward(
                 source, ids, h0[index], c0[index], picked, real
             )
@@ -200,14 +200,15 @@ def _initial_state(
     weights: Mapping[str, Array],
     batch: int,
     single: bool,
-    dtype: np.dtype[Any],
 ) -> State:
     """Return h0 and c0, (L, B, P) and (L, B, H): as given and checked, or zeros."""
     count = sum(map(len, layers))
-    weight_hh = weights[f"weight_hh_{layers[0][0]}"]
-    hidden, shown = len(weight_hh) // 4, weight_hh.shape[-1]
+    first = layers[0][0]
+    hidden, hr = len(weights[f"weight_hh_{first}"]) // 4, weights.get(f"weight_hr_{first}")
+    shown = hidden if hr is None else len(hr)
     if state is None:
-        return np.zeros((count, batch, shown), dtype), np.zeros((count, batch, hidden), dtype)
+        # of whatever dtype: a layer copies them into arrays of its own
+        return np.zeros((count, batch, shown)), np.zeros((count, batch, hidden))
     h0, c0 = state
     middle = () if single else (batch,)
     check_shape(h0, (count, *middle, shown), "h0")

@@ -34,11 +34,10 @@ class DirectionWeights(NamedTuple):
     ch: Array | None  # (3H,), the peepholes of i, f and o
 
     @classmethod
-    def pick(cls, weights: Mapping[str, Array], suffix: str, width: int) -> DirectionWeights:
-        """Take the weights named ``..._suffix`` for inputs of a width, having checked shapes."""
-        hr = weights.get(f"weight_hr_{suffix}")
-        hidden = len(weights[f"weight_hh_{suffix}"]) // 4
-        shown = hidden if hr is None else len(hr)
+    def pick(
+        cls, weights: Mapping[str, Array], suffix: str, width: int, hidden: int, shown: int
+    ) -> DirectionWeights:
+        """Take the weights named ``..._suffix``, having checked their shapes for I, H and P."""
         shapes = {
             "weight_ih": (4 * hidden, width),
             "weight_hh": (4 * hidden, shown),
@@ -157,7 +156,7 @@ def lstm_direction_backward(
     """
     x, lookup, h0, weights, real, gates, cells, tanh_cells, h, shown = cache
     check_shape(dy, h[1:].shape, "dy")
-    dh = np.zeros_like(h0) if dh is None else dh
+    dh = np.zeros_like(h[0]) if dh is None else dh
     dc = np.zeros_like(cells[0]) if dc is None else dc
     check_shape(dh, h0.shape, "dh_n")
     check_shape(dc, cells[0].shape, "dc_n")

@@ -265,6 +265,13 @@ def test_a_padded_batch_equals_its_rows_run_alone(
     assert_close(dweights, total, floor=1)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint64])
+def test_lengths_of_any_integer_type(kind):
+    args, lengths = drawn(Source(), (T, B, IN), bidirectional=True), [3, 0, 5, 1]
+    expected = bound(*args, lengths=lengths).run()
+    assert_close(bound(*args, lengths=np.array(lengths, kind)).run(), expected, tolerance=0)
+
+
 @any_sequences
 def test_what_lies_in_the_padding_is_irrelevant(
     seed, lengths, depth, bidirectional, proj_size, peepholes
@@ -349,9 +356,14 @@ def test_a_later_token_moves_no_earlier_output(t):
 
 
 @pytest.mark.parametrize("state", [True, False])
-def test_an_unseen_final_state_is_one_with_a_zero_cotangent(state):
-    args = drawn(Source(), (T, B, IN), state=state, depth=2, bidirectional=True, proj_size=2)
-    (y, final), cache = lstm_forward(*args, lengths=LENGTHS["unequal"])
+@pytest.mark.parametrize(
+    ("shape", "lengths"),
+    [((T, B, IN), "unequal"), ((T, IN), "no lengths"), ((0, B, IN), "no lengths")],
+    ids=str,
+)
+def test_an_unseen_final_state_is_one_with_a_zero_cotangent(state, shape, lengths):
+    args = drawn(Source(), shape, state=state, depth=2, bidirectional=True, proj_size=2)
+    (y, final), cache = lstm_forward(*args, lengths=LENGTHS[lengths])
     dy = Source(1).like(y)
     zeros = tuple(map(np.zeros_like, final))
     assert_close(lstm_backward((dy, None), cache), lstm_backward((dy, zeros), cache))
@@ -376,6 +388,7 @@ def without(*names):
         (lambda _: {}, "weights lacks weight_hh_l0, weight_ih_l0"),
         (without("weight_hh_l0"), "weights lacks weight_hh_l0"),
         (without("bias_hh_l1"), "weights lacks bias_hh_l1"),
+        (without("weight_ih_l0", "bias_hh_l0"), "weights lacks bias_hh_l0, weight_ih_l0"),
         (without("weight_ih_l1"), "weights has bias_hh_l1, bias_ih_l1, weight_hh_l1, which"),
         (without("bias_ih_l0"), "weights has bias_hh_l0, bias_hh_l1, bias_ih_l1, which fits no"),
         (lambda w: w | {"head": np.ones(3)}, "weights has head, which fits no layer"),
@@ -438,6 +451,16 @@ def test_refuses(shape, options, error, message):
     weights = lstm_weights(Source(), IN, H, depth=2)
     with pytest.raises(error, match=re.escape(message)):
         lstm_forward(np.ones(shape), weights, **options)
+
+
+@pytest.mark.parametrize("other", ["l1", "l0_reverse"])
+def test_every_layer_and_direction_has_as_many_cells_as_the_first(other):
+    weights, width = lstm_weights(Source(), IN, H), IN if "reverse" in other else H
+    fewer = lstm_weights(Source(), width, 4)
+    weights |= {name.replace("l0", other): w for name, w in fewer.items()}
+    message = f"weight_ih_{other} must have shape (24, {width}), got (16, {width})"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lstm_forward(np.ones((T, B, IN)), weights)
 
 
 @pytest.mark.parametrize(
