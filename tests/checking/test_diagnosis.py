@@ -470,6 +470,14 @@ def test_a_constant_cut_short() -> None:
     only(check(lambda dx, *_: dx * (1 + 2e-6 * np.sign(X))), "epsilon", "steadily")
 
 
+def test_one_small_number_that_is_wrong_is_no_epsilon() -> None:
+    def change(dx: Any, *_: Any) -> Any:
+        dx[2, 1, 3] += 1e-5 * np.abs(dx).max()
+        return dx
+
+    assert set(causes(check(change))) == {"slices"}
+
+
 # kinks
 
 
