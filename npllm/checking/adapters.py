@@ -159,18 +159,21 @@ def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
         y = call(*tensors)
         outputs = [t for t in _tensors(y) if t.requires_grad]
         sources = [t for t in _tensors(tensors) if t.requires_grad]
-        return _mapped(lambda t: t.detach().numpy().copy(), y), (y, outputs, sources, tensors)
+        return _mapped(_as_array, y), (y, outputs, sources, tensors)
 
     def backward(dy: Any, cache: Any) -> Any:
         y, outputs, sources, tensors = cache
         cotangents = [torch.tensor(a) for _, a in leaves(dy)]
         kept = [v for v, t in zip(cotangents, _tensors(y), strict=True) if t.requires_grad]
-        found = torch.autograd.grad(outputs, sources, kept, retain_graph=True, allow_unused=True)
-        by_id = {id(t): g for t, g in zip(sources, found, strict=True)}
+        by_id: dict[int, Any] = {}
+        if outputs:  # something depends on an input
+            options = {"retain_graph": True, "allow_unused": True}
+            found = torch.autograd.grad(outputs, sources, kept, **options)
+            by_id = {id(t): g for t, g in zip(sources, found, strict=True)}
 
         def gradient(t: Any) -> Array:
             g = by_id.get(id(t))  # None where the output does not depend on it
-            return np.zeros(t.shape) if g is None else g.detach().numpy().copy()
+            return np.zeros(t.shape) if g is None else _as_array(g)
 
         wanted = [arg for arg in tensors if any(t.requires_grad for t in _tensors(arg))]
         return tuple(_mapped(gradient, arg) for arg in wanted)
@@ -213,22 +216,33 @@ class _Held:
         self.forward(*args)  # the object remembers its latest forward only: make it this one
         returned = self._turned_back(dy)
         gradients: list[Any] = []
-        wanted = sum(any(_is_float(a) for _, a in leaves(x)) for x in self.inputs)
-        if self.input_gradients and wanted:
-            several = isinstance(returned, (tuple, list)) and wanted > 1
-            gradients = list(returned) if several else [returned]
+        if self.input_gradients:
+            gradients = self._by_input(returned)
         if self.paths:
             gradients.append({path: _get(self.layer, g) for path, g in self.paths.items()})
         return tuple(gradients)
 
+    def _by_input(self, returned: Any) -> list[Any]:
+        """Return a gradient for each input that holds floating arrays."""
+        wanted = [n for n, x in enumerate(self.inputs) if any(_is_float(a) for _, a in leaves(x))]
+        if not isinstance(returned, (tuple, list)) or not wanted:
+            return [returned] if wanted else []
+        if len(wanted) == 1 and isinstance(self.inputs[wanted[0]], (tuple, list)):
+            nested = len(returned) == len(self.inputs) and isinstance(
+                returned[wanted[0]], (tuple, list)
+            )
+            return [returned[wanted[0]] if nested else returned]
+        if len(returned) == len(self.inputs):  # None, say, for the ids
+            return [returned[n] for n in wanted]
+        return list(returned)
+
     def discovered(self) -> dict[str, str]:
         """Return the path of each parameter and of its gradient, found after a backward."""
-        arrays = dict(_parameters(self.layer))
-        trial = _Held(self.layer, self.inputs, True, self.run, self.turn_back, self.before)
-        trial.takes_dy = self.takes_dy
-        y, _ = trial.forward(*map_leaves(np.copy, list(self.inputs)))
-        trial._turned_back(map_leaves(np.ones_like, y))
-        paths = {path: _gradient_path(trial.layer, path, a) for path, a in arrays.items()}
+        after = self._tried({})
+        arrays = {
+            path: a for path, a in _parameters(self.layer) if not self._overwritten(path, a, after)
+        }
+        paths = {path: _gradient_path(after, path, a) for path, a in arrays.items()}
         lost = [path for path, g in paths.items() if g is None and path not in paths.values()]
         if lost:
             raise ValueError(
@@ -237,6 +251,24 @@ class _Held:
                 "inputs alone"
             )
         return {path: gradient for path, gradient in paths.items() if gradient is not None}
+
+    def _tried(self, values: Mapping[str, Array]) -> Any:
+        """Return a copy of the layer with these values set, after a forward and a backward."""
+        trial = _Held(self.layer, self.inputs, True, self.run, self.turn_back, self.before)
+        trial.takes_dy = self.takes_dy
+        for path, value in values.items():
+            _set(trial.layer, path, value)
+        y, _ = trial.forward(*self._constants())
+        trial._turned_back(map_leaves(np.ones_like, y))
+        return trial.layer
+
+    def _overwritten(self, path: str, value: Array, after: Any) -> bool:
+        """Whether it is a leftover of an earlier call: a call leaves the same, whatever it held."""
+        try:
+            left = _get(self._tried({path: value + 1}), path)
+        except Exception:  # the layer cannot work with other numbers there: they matter
+            return False
+        return np.array_equal(left, _get(after, path)) and not np.array_equal(left, value + 1)
 
     def _turned_back(self, dy: Any) -> Any:
         if callable(getattr(self.layer, "zero_grad", None)):
@@ -276,7 +308,7 @@ def _gradient_path(layer: Any, path: str, parameter: Array) -> str | None:
     for candidate in candidates:
         try:
             found = _get(layer, candidate)
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        except ValueError:
             continue
         if _is_float(found) and np.shape(found) == parameter.shape:
             return candidate
@@ -286,12 +318,16 @@ def _gradient_path(layer: Any, path: str, parameter: Array) -> str | None:
 def _get(root: Any, path: str) -> Any:
     """Return what a path of attributes, keys and indices leads to."""
     for step in path.split("."):
-        if isinstance(root, Mapping):
-            root = root[step]
-        elif isinstance(root, (list, tuple)):
-            root = root[int(step)]
-        else:
-            root = getattr(root, step)
+        try:
+            if isinstance(root, Mapping):
+                root = root[step]
+            elif isinstance(root, (list, tuple)):
+                root = root[int(step)]
+            else:
+                root = getattr(root, step)
+        except (AttributeError, LookupError, ValueError):
+            owner = type(root).__name__
+            raise ValueError(f"there is no {path}: the {owner} has no {step!r}") from None
     return root
 
 
@@ -358,7 +394,13 @@ def _is_float(value: Any) -> bool:
     )
 
 
+def _as_array(tensor: Any) -> Array:
+    return tensor.detach().numpy().copy()
+
+
 def _tensors(tree: Any) -> list[Any]:
+    if tree is None:
+        return []
     if isinstance(tree, Mapping):
         return [t for value in tree.values() for t in _tensors(value)]
     if isinstance(tree, (tuple, list)):
@@ -371,4 +413,4 @@ def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
         return {key: _mapped(function, value) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):
         return tuple(_mapped(function, value) for value in tree)
-    return function(tree)
+    return None if tree is None else function(tree)
