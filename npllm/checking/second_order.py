@@ -41,7 +41,7 @@ def hvp(
 
     Raises:
         TypeError: the backward turns complex numbers into real ones.
-        ValueError: there is another number of vectors.
+        ValueError: there is another number of vectors, or one has another shape.
 
     >>> def forward(x):
     ...     return (x**3).sum(), x
@@ -115,6 +115,10 @@ def _product(pair: Pair, vectors: Sequence[Any], dy: Any) -> list[Any]:
     args = list(pair.args)
     for n, vector in zip(pair.floating, vectors, strict=True):
         v = dict(leaves(vector, pair.names[n]))
+        for name, a in leaves(pair.args[n], pair.names[n]):
+            if is_float(a) and (name not in v or v[name].shape != a.shape):
+                got = v[name].shape if name in v else "none"
+                raise ValueError(f"the vector for {name} must have shape {a.shape}, got {got}")
         args[n] = map_named(
             lambda name, a, v=v: a + 1j * STEP * v[name] if is_float(a) else a,  # type: ignore[misc]
             args[n],
