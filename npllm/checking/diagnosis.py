@@ -154,7 +154,7 @@ def _factor(e: Evidence) -> Cause | None:
     if e.alike(e.g, -e.n):
         return Cause("sign", "its sign is wrong, and nothing else")
     factor = named_factor(c, e.sizes)
-    if np.count_nonzero(e.n) < 2 and not (e.whole and factor):
+    if _telling(e.n).sum() < 2 and not (e.whole and factor):
         return None  # one number is some multiple of any other
     return Cause("scale", f"it is {c:.6g} times what it must be{factor}")
 
@@ -256,7 +256,7 @@ def _order(e: Evidence, axis: int) -> list[int] | None:
 
 def _argument_added(e: Evidence) -> Cause | None:
     x, difference = e.given.get(e.name), e.g - e.n
-    if x is None or x.shape != e.g.shape or not x.size or np.ptp(x) == 0:
+    if x is None or x.shape != e.g.shape or _telling(x).sum() < 2 or np.ptp(x) == 0:
         return None
     c = float(np.sum(difference * x) / np.sum(x * x))
     if abs(c) <= e.wrong or not e.alike(difference, c * x):
@@ -301,6 +301,9 @@ def _own_factors(e: Evidence) -> Cause | None:
 
 def _proportional(e: Evidence, axes: tuple[int, ...]) -> bool:
     """Whether g is n times a factor that is constant along these axes."""
+    telling = _telling(e.n)
+    if telling.sum() < telling.any(axes).sum() + 2:  # each number may have its factor
+        return False
     squares = (e.n * e.n).sum(axes, keepdims=True)
     products = (e.g * e.n).sum(axes, keepdims=True)
     factor = np.divide(products, squares, where=squares != 0, out=np.zeros_like(products))
@@ -320,9 +323,11 @@ def _mean_term(e: Evidence) -> Cause | None:
         f"a constant and a multiple of {name}": [np.ones_like(difference), a]
         for name, a in others.items()
     }
+    telling = _telling(difference)
     for axis in range(difference.ndim):
+        lines = telling.any(axis=axis).sum()
         for label, basis in bases.items():
-            if difference.shape[axis] < len(basis) + 2:
+            if telling.sum() < lines * len(basis) + 2 or difference.shape[axis] < len(basis) + 2:
                 continue
             if e.alike(_projected(difference, basis, axis), difference):
                 return Cause(
@@ -339,6 +344,11 @@ def _projected(target: Array, basis: list[Array], axis: int) -> Array:
     columns = np.stack([np.moveaxis(b, axis, -1) for b in basis], axis=-1)
     fitted = (columns @ (np.linalg.pinv(columns) @ lines[..., None]))[..., 0]
     return np.moveaxis(fitted, -1, axis)
+
+
+def _telling(a: Array) -> Array:
+    """Return which numbers are large enough to confirm what was fitted to the largest."""
+    return np.abs(a) > 1e-3 * np.abs(a).max(initial=0)
 
 
 def _where(e: Evidence) -> tuple[Cause, Evidence] | None:

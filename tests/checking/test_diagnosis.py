@@ -106,6 +106,8 @@ def test_one_wrong_number_is_no_factor() -> None:
     one = np.array([1.7])
     report = check(lambda dx, *_: 0.77 * dx, one, one)
     assert causes(report) == {}
+    beside_nothing = np.array([1.7, 1e-9])
+    assert causes(check(lambda dx, *_: 0.77 * dx, beside_nothing, np.ones(2))) == {}
     only(check(lambda dx, *_: 0.5 * dx, one, one), "scale", "1 / 2")
     only(check(lambda dx, *_: -dx, one, one), "sign")
 
@@ -308,6 +310,13 @@ def test_each_slice_with_a_factor_of_its_own() -> None:
     only(check(lambda dx, *_: dx * per_slice), "factor", "slice of axis 1 is off by a factor")
     per_line = np.random.default_rng(3).uniform(0.5, 2, (N, 1, D))
     only(check(lambda dx, *_: dx * per_line), "factor", "line along axis 1 is off by a factor")
+
+
+def test_a_factor_for_each_number_is_no_pattern() -> None:
+    diagonal = np.eye(6)[:, :, None]
+    x, w = RNG.normal(size=(6, 6, 1)) * diagonal, np.ones((6, 6, 1))
+    by = RNG.uniform(1.1, 3, size=x.shape)
+    assert set(causes(check(lambda dx, *_: dx * by, x, w))) <= {"elements"}
 
 
 def test_the_argument_added() -> None:
