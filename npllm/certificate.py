@@ -202,8 +202,10 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
             for parameter, expected in reference.items():
                 gradient = result.gradients[parameter]
                 twins.setdefault(parameter, []).append(_error(gradient, expected))
-        model.parameters.vector -= LEARNING_RATE / max(result.tokens, 1) * result.gradients.vector
         asymmetries.append(_asymmetry(name, configuration, arrays, batch, state))
+        if not np.isfinite(result.gradients.vector).all():
+            break  # it has failed, and there is nowhere to step to
+        model.parameters.vector -= LEARNING_RATE / max(result.tokens, 1) * result.gradients.vector
         state = result.state
     rows = []
     for parameter, found in errors.items():
@@ -268,6 +270,8 @@ def _error(analytic: Array, expected: Array) -> tuple[float, float]:
     """Return the largest difference relative to the largest gradient, and in its last places."""
     largest = max(float(np.abs(analytic).max()), float(np.abs(expected).max()))
     difference = float(np.abs(analytic - expected).max())
+    if not np.isfinite(difference):
+        return np.nan, np.nan
     if largest == 0:
         return difference, 0.0
     return difference / largest, difference / float(np.spacing(largest))
