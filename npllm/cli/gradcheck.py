@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import runpy
+import sys
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,14 +64,15 @@ def _run(options: argparse.Namespace) -> int:
     reports: list[tuple[str, GradcheckReport]] = []
     for name in names:
         for case in _cases(name, np.random.default_rng(options.seed)):
-            report = gradcheck(
-                case.forward,
-                case.backward,
-                case.args,
-                methods=options.method,
-                sizes=case.sizes,
-                seed=options.seed,
-            )
+            with _told(name, f"{case.label}: "):
+                report = gradcheck(
+                    case.forward,
+                    case.backward,
+                    case.args,
+                    methods=options.method,
+                    sizes=case.sizes,
+                    seed=options.seed,
+                )
             print(f"{name}: {case.label}\n{_indented(str(report))}\n", flush=True)
             reports.append((f"{name}: {case.label}", report))
     arguments = [argument for _, report in reports for argument in report.arguments]
@@ -77,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     for comparison in (c for argument in arguments for c in argument.comparisons):
         errors = worst.get(comparison.method, 0.0), comparison.error
         worst[comparison.method] = float(np.max(errors))  # NaN counts as the largest
-    figures = ", ".join(f"{method} {error:.1e}" for method, error in worst.items())
+    figures = ", ".join(f"{method} {error:.1e}" for method, error in worst.items()) or "none"
     verdict = f"{failed} cases FAILED" if failed else "all ok"
     print(f"{len(arguments)} arguments in {len(reports)} cases: {verdict}; worst errors: {figures}")
     print(f"{time.perf_counter() - start:.1f} s")
@@ -91,20 +95,41 @@ def _cases(name: str, rng: np.random.Generator) -> Iterator[Case]:
     if name in CASES:
         yield from CASES[name](rng)
         return
-    try:
-        cases: Any = runpy.run_path(name).get("cases")
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
-    if not callable(cases):
-        raise ValueError(
-            f"{name} must define cases(rng), yielding (label, forward, backward, args)"
-        )
-    for case in cases(rng):
-        if not isinstance(case, tuple) or len(case) < 4:
-            raise ValueError(f"{name}: cases(rng) must yield (label, forward, backward, args)")
+    form = "cases(rng), yielding (label, forward, backward, args)"
+    with _told(name):
+        cases: Any = _loaded(name).get("cases")
+        found = list(cases(rng)) if callable(cases) else None
+    if not found:
+        raise ValueError(f"{name} must define {form}")
+    for case in found:
+        if not isinstance(case, tuple) or not 4 <= len(case) <= len(Case._fields):
+            raise ValueError(f"{name} must define {form}; it yields {type(case).__name__}")
         yield Case(*case)
+
+
+def _loaded(name: str) -> dict[str, Any]:
+    """Run a file as Python runs a script, with its own folder to import from."""
+    Path(name).read_bytes()  # what keeps the file from being read is said as Python says it
+    folder = str(Path(name).resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        return runpy.run_path(name)
+    finally:
+        sys.path.remove(folder)
+
+
+@contextmanager
+def _told(name: str, label: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong in a file of the user's into one line that says where."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if name in CASES or (isinstance(error, OSError) and error.filename == name):
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == name]
+        at = f" (line {lines[-1]})" if lines else ""
+        raise ValueError(f"{name}: {label}{type(error).__name__}: {error}{at}") from error
 
 
 def _indented(text: str) -> str:

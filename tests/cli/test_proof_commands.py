@@ -1,0 +1,325 @@
+"""The commands that prove and teach: certify, atlas, gradcheck of a file, plot gradcheck."""
+
+import json
+import sys
+
+import pytest
+
+from npllm import certificate
+from npllm.atlas import MISTAKES
+from npllm.cli import atlas as atlas_command
+from npllm.cli import certify as certify_command
+from npllm.models import LSTMLanguageModel
+
+pytest_plugins = ["tiny_run"]
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    for module in (certificate, certify_command):
+        monkeypatch.setattr(module, "has_torch", lambda: False)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty directory, which is also the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def one_line(npllm, folder):
+    """Run a command that must fail with one line and write nothing; return the line."""
+
+    def run(*arguments):
+        before = sorted(folder.rglob("*.[jp]*"))
+        status, _, errors = npllm(*arguments)
+        assert status == 2
+        (line,) = errors.splitlines()
+        assert line.startswith("npllm")
+        assert "error: " in line
+        assert sorted(folder.rglob("*.[jp]*")) == before
+        return line
+
+    return run
+
+
+# certify
+
+
+@pytest.mark.parametrize("names", [[], ["lstm"]])
+@pytest.mark.usefixtures("without_torch")
+def test_certify_proves_every_parameter(npllm, folder, names):
+    status, out, errors = npllm("certify", *names, "--quick")
+    assert (status, errors) == (0, "")
+    for name in LSTMLanguageModel(5, 3, 3, num_layers=2, tie_weights=True).parameters.shapes:
+        assert f"  {name} " in out
+    assert "derivative of the gradients: symmetric" in out
+    assert "in 1 configurations: all ok" in out
+    assert "torch is not installed" in out
+    assert "FAILED" not in out
+    assert list(folder.iterdir()) == []
+
+
+def test_certify_writes_json(npllm, folder, torch):
+    status, out, _ = npllm("certify", "lstm", "--quick", "--seed=3", "--json", "proof.json")
+    read = json.loads((folder / "proof.json").read_text("utf-8"))
+    assert status == 0
+    assert (read["passed"], read["failed"], read["seed"]) == (True, 0, 3)
+    (section,) = read["sections"]
+    assert read["parameters"] == len(section["rows"])
+    assert read["elements"] == sum(row["elements"] for row in section["rows"])
+    for method in ("complex_step", "torch"):
+        worst = max(row[method] for row in section["rows"])
+        assert read[method]["relative"] == worst < read["tolerance"]
+        assert f"{worst:.1e}" in out
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_certify_tells_a_wrong_model(npllm, folder):
+    slip = next(m for m in MISTAKES if m.slip == "the biases of the LSTM not trained")
+    with slip.applied():
+        status, out, errors = npllm("certify", "--quick", "--json=proof.json")
+    assert (status, errors) == (1, "")
+    assert out.count("FAILED") == 5  # four biases, and the summary
+    assert "1 FAILED" in out
+    read = json.loads((folder / "proof.json").read_text("utf-8"))
+    assert (read["passed"], read["failed"], read["torch"]) == (False, 1, None)
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_certify_tells_a_gradient_that_is_no_number(npllm, folder, monkeypatch):
+    right = LSTMLanguageModel.backward
+
+    def backward(self, dlogits, cache):
+        gradients = right(self, dlogits, cache)
+        gradients["fc.bias"][0] = float("nan")
+        return gradients
+
+    monkeypatch.setattr(LSTMLanguageModel, "backward", backward)
+    status, out, errors = npllm("certify", "--quick", "--json=proof.json")
+    assert (status, errors) == (1, "")
+    assert "complex step nan" in out
+    read = json.loads((folder / "proof.json").read_text("utf-8"))
+    assert read["complex_step"] == {"relative": "nan", "ulps": "nan"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["perceptron"], "there is no perceptron; there are lstm"),
+        (["lstm", "gpt\nx"], "there is no gpt x; there are lstm"),
+        (["--quick", "--json=missing/proof.json"], "missing/proof.json: its folder does not exist"),
+        (["--seed=-1"], "--seed"),
+        (["--json"], "--json"),
+    ],
+)
+def test_certify_refuses(one_line, arguments, fragment):
+    assert fragment in one_line("certify", *arguments)
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_certify_cannot_write_to_a_folder(npllm, folder):
+    (folder / "proof.json").mkdir()
+    status, _, errors = npllm("certify", "--quick", "--json=proof.json")
+    assert status == 2
+    assert len(errors.splitlines()) == 1
+
+
+# atlas
+
+
+def test_atlas_teaches_the_mistakes_of_a_layer(npllm):
+    status, out, errors = npllm("atlas", "dropout")
+    assert (status, errors) == (0, "")
+    wanted = [mistake for mistake in MISTAKES if mistake.layer == "dropout"]
+    for mistake in wanted:
+        for text in (mistake.slip, mistake.why, mistake.tell, mistake.source.splitlines()[0]):
+            assert text in out
+    assert "PASSES" not in out
+    assert f"{len(wanted)} mistakes: {len(wanted)} rejected" in out
+    assert not any(m.slip in out for m in MISTAKES if m.layer == "lstm")
+
+
+def test_atlas_without_a_name_is_the_table_alone(npllm, monkeypatch):
+    few = [mistake for mistake in MISTAKES if mistake.layer in ("dropout", "tanh")]
+    monkeypatch.setattr(atlas_command, "MISTAKES", few)
+    status, out, errors = npllm("atlas")
+    assert (status, errors) == (0, "")
+    assert len(out.splitlines()) == 1 + len(few) + 2
+    assert not any(mistake.why in out for mistake in few)
+
+
+def test_atlas_tells_a_mistake_that_passes(npllm, monkeypatch):
+    mistake = next(m for m in MISTAKES if m.layer == "dropout")
+    none = type(mistake)(**{**vars(mistake), "replacement": mistake.source})
+    monkeypatch.setattr(atlas_command, "MISTAKES", [none])
+    status, out, errors = npllm("atlas", "dropout")
+    assert (status, errors) == (1, "")
+    assert "PASSES" in out
+    assert "1 mistakes: 0 rejected" in out
+
+
+def test_atlas_refuses_what_it_has_not(one_line):
+    assert "there is no perceptron; there are " in one_line("atlas", "perceptron", "dropout")
+
+
+# gradcheck of a file
+
+RIGHT = """
+import numpy as np
+
+def forward(x):
+    return x * x, x
+
+def backward(dy, x):
+    return 2 * x * dy
+
+def cases(rng):
+    yield "square", forward, backward, (rng.normal(size=(3, 4)),)
+"""
+WRONG = RIGHT.replace("2 * x * dy", "x * dy * 2 / K").replace("import", "K = 6\nimport", 1)
+SIZES = WRONG.replace("size=(3, 4)),)", 'size=(3, 4)),), {"heads": 6}')
+
+
+def test_gradcheck_of_a_file(npllm, folder):
+    (folder / "mine.py").write_text(RIGHT)
+    status, out, errors = npllm("gradcheck", "mine.py")
+    assert (status, errors) == (0, "")
+    assert "mine.py: square" in out
+    assert "complex step" in out
+    assert "1 arguments in 1 cases: all ok" in out
+
+
+def test_gradcheck_of_a_wrong_file(npllm, folder):
+    (folder / "mine.py").write_text(WRONG)
+    status, out, errors = npllm("gradcheck", "mine.py")
+    assert (status, errors) == (1, "")
+    assert "it is 0.166667 times what it must be" in out
+    assert "1 cases FAILED" in out
+    (folder / "sizes.py").write_text(SIZES)
+    assert "1 / 6, and 6 is heads" in npllm("gradcheck", "sizes.py")[1]
+
+
+def test_gradcheck_of_files_and_layers(npllm, folder):
+    (folder / "mine.py").write_text(RIGHT)
+    (folder / "yours.py").write_text(WRONG)
+    status, out, _ = npllm("gradcheck", "mine.py", "tanh", "yours.py")
+    assert status == 1
+    assert "4 arguments in 4 cases: 1 cases FAILED" in out
+
+
+def test_gradcheck_by_other_methods(npllm, folder):
+    (folder / "mine.py").write_text(RIGHT)
+    status, out, _ = npllm("gradcheck", "mine.py", "--method=fourth", "--method=richardson")
+    assert status == 0
+    assert "worst errors: fourth order " in out
+    assert ", Richardson " in out
+    assert "complex step" not in out
+    assert "central" not in out
+
+
+@pytest.mark.parametrize(("text", "status"), [(RIGHT, 0), (WRONG, 1)])
+def test_gradcheck_writes_json(npllm, folder, text, status):
+    (folder / "mine.py").write_text(text)
+    assert npllm("gradcheck", "mine.py", "tanh", "--json=report.json")[0] == status
+    read = json.loads((folder / "report.json").read_text("utf-8"))
+    assert [report["case"] for report in read][:2] == ["mine.py: square", "tanh: small"]
+    assert [report["passed"] for report in read] == [not status, True, True]
+    causes = read[0]["arguments"][0]["causes"]
+    assert [cause["key"] for cause in causes] == ["scale"] * status
+
+
+def test_gradcheck_of_a_file_that_imports_its_neighbour(npllm, folder):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "neighbour_of_mine.py").write_text(RIGHT)
+    (folder / "deep" / "mine.py").write_text("from neighbour_of_mine import cases")
+    path = list(sys.path)
+    try:
+        assert npllm("gradcheck", "deep/mine.py")[0] == 0
+    finally:
+        sys.modules.pop("neighbour_of_mine", None)
+    assert sys.path == path
+
+
+FILES = {
+    "no cases": ("x = 1", "must define cases(rng)"),
+    "cases that is no function": ("cases = 3", "must define cases(rng)"),
+    "no case": ("def cases(rng):\n    yield from ()", "must define cases(rng)"),
+    "cases that returns nothing": ("def cases(rng): pass", "TypeError: 'NoneType' object is not"),
+    "cases without rng": ("def cases(): yield 1", "TypeError: cases() takes 0 positional"),
+    "a syntax error": ("def cases(rng:\n", "SyntaxError"),
+    "an error at once": ("x = {}\nx['y']", "KeyError: 'y' (line 2)"),
+    "an exit": ("import sys\nsys.exit(0)", "SystemExit: 0 (line 2)"),
+    "an error in cases": ("def cases(rng):\n    yield 1 / 0", "ZeroDivisionError: division by zer"),
+    "a number": ("def cases(rng):\n    yield 5", "it yields int"),
+    "too few": ("def cases(rng):\n    yield 'a', 1, 2", "it yields tuple"),
+    "too many": ("def cases(rng):\n    yield 1, 2, 3, 4, 5, 6", "it yields tuple"),
+    "no functions": ("def cases(rng):\n    yield 'a', 1, 2, [rng.normal(size=3)]", "a: TypeError"),
+    "no arguments": ("def cases(rng):\n    yield 'a', len, len, None", "a: TypeError"),
+    "no pair": (RIGHT.replace("x * x, x", "x * x"), "square: TypeError: forward must return the"),
+    "an error in a forward": (RIGHT.replace("x * x, x", "1 / 0"), "by zero (line 5)"),
+    "an error in a backward": (RIGHT.replace("2 * x * dy", "{}[1]"), "KeyError: 1 (line 8)"),
+    "float32": (RIGHT.replace("3, 4)),", "3, 4)).astype('f4'),"), "x is float32, and gradcheck"),
+    "a missing file": ("open('data.txt')", "data.txt"),
+    "no text": ("\0", "null bytes"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_gradcheck_of_a_file_that_makes_no_sense(one_line, folder, name):
+    text, fragment = FILES[name]
+    (folder / "mine.py").write_text(text)
+    line = one_line("gradcheck", "mine.py")
+    assert line.startswith("npllm: error: mine.py")
+    assert fragment in line
+
+
+def test_gradcheck_refuses(one_line, folder):
+    assert one_line("gradcheck", "missing.py") == (
+        "npllm: error: missing.py: No such file or directory"
+    )
+    (folder / "folder.py").mkdir()
+    assert "folder.py: " in one_line("gradcheck", "folder.py")
+    assert "--method" in one_line("gradcheck", "tanh", "--method=magic")
+    assert "its folder does not exist" in one_line("gradcheck", "tanh", "--json=no/report.json")
+    assert "there is no mine.txt" in one_line("gradcheck", "mine.txt")
+
+
+# plot gradcheck
+
+
+@pytest.mark.parametrize("out", ["v.png", "v.PNG", None])
+def test_plot_gradcheck_draws_the_v(npllm, folder, out):
+    pytest.importorskip("matplotlib")
+    arguments = ["--layer=tanh", *([f"--out={out}"] if out else [])]
+    status, printed, errors = npllm("plot", "gradcheck", *arguments)
+    assert (status, errors) == (0, "")
+    name = out or "gradcheck.png"
+    assert printed.strip() == name
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert (folder / name).read_bytes().startswith(PNG)
+    assert (folder / name).stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["gradcheck", "--layer=tanh", "--out=v.pdf"], "v.pdf: pictures are PNG, so name it v.png"),
+        (["gradcheck", "--layer=tanh", "--out=v"], "v: pictures are PNG, so name it v.png"),
+        (["gradcheck", "--layer=perceptron"], "--layer"),
+        (["run", "--layer=tanh"], "--layer goes with npllm plot gradcheck"),
+        (["gradcheck", "--layer=tanh", "--out=missing/v.png"], "missing/v.png"),
+        (["gradcheck", "--seed=-1"], "--seed"),
+    ],
+)
+def test_plot_gradcheck_refuses(one_line, arguments, fragment):
+    pytest.importorskip("matplotlib")
+    assert fragment in one_line("plot", *arguments)
+
+
+def test_plot_gradcheck_without_matplotlib_says_what_to_install(one_line, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install matplotlib" in one_line("plot", "gradcheck", "--layer=tanh")
