@@ -119,7 +119,7 @@ class ArgumentCheck:
         # an element is measured by the largest of them, a product with the gradient by its norm
         sound = gradient[np.isfinite(gradient)]
         largest = max(np.abs(sound).max(initial=0), np.abs(numeric[element]).max(initial=0))
-        norm = np.maximum(np.linalg.norm(sound), np.abs(numeric))
+        norm = np.maximum(_norm(sound), np.abs(numeric))
         scale = np.where(element, largest, norm)
         # so it is zero in exact arithmetic
         zero = bool(largest <= max(floor, self.background) and sound.size == gradient.size)
@@ -280,6 +280,8 @@ class ArgumentCheck:
             at = "at this very point"
         elif bends[1] <= 0.01 * bends[0] and bends[0] > 0.5 * off:
             at = "under the step"
+        elif bends[1] > 4 * bends[0] > 2 * off:  # a jump over the step, ever steeper
+            at = "or a jump at this very point"
         else:
             return []
         text = (
@@ -318,6 +320,12 @@ def _misshapen(gradient: Array, x: Array) -> Cause:
     if gradient.shape == x.shape[::-1]:
         return Cause("transposed", f"{text}: it is transposed")
     return Cause("shape", text)
+
+
+def _norm(a: Array) -> float:
+    """Return the Euclidean norm; no square in it overflows."""
+    largest = float(np.abs(a).max(initial=0))
+    return largest * float(np.linalg.norm(a / largest)) if largest else 0.0
 
 
 def _product(gradient: Array, direction: Direction) -> float:

@@ -58,6 +58,7 @@ class Evidence:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows, or is masked by -inf, fits nothing
 def diagnose(e: Evidence) -> tuple[Cause, ...]:
     """Return what is wrong with the gradient, and where if that is not everywhere."""
     if not np.isfinite(e.g).all():

@@ -101,7 +101,8 @@ def gradcheck(
         methods = ("complex", "central") if "complex" in precision.steps else ("richardson",)
     if not methods or samples < 1:
         raise ValueError("gradcheck needs at least one method and one sample")
-    if unknown := [m for m in methods if m not in precision.steps]:
+    asked = [*methods, *(tolerances or {})]
+    if unknown := [m for m in asked if m not in precision.steps]:
         raise ValueError(
             f"there is no method {', '.join(map(repr, unknown))} in {np.dtype(dtype)}; "
             f"there are {', '.join(precision.steps)}"
@@ -118,8 +119,9 @@ def gradcheck(
     findings = [*_too_short(y, pair), *result.found]
     if result.gradients is None:  # nothing can be compared, so nothing is allowed
         return GradcheckReport((), tuple(findings), (), str(pair.dtype))
-    kept = tuple(f for f in findings if f.key not in allow)
-    notes = [f"allowed: {f}" for f in findings if f.key in allow]
+    allowed = {allow} if isinstance(allow, str) else set(allow)
+    kept = tuple(f for f in findings if f.key not in allowed)
+    notes = [f"allowed: {f}" for f in findings if f.key in allowed]
     v = [a for _, a in leaves(dy)]
     chosen, why = _usable(pair, dy, methods, rng)
     notes += why

@@ -313,6 +313,12 @@ def test_what_is_allowed_becomes_a_note(name: str) -> None:
     assert not check(BAD[name], allow={"something else"}).passed
 
 
+def test_one_key_may_be_allowed_by_itself() -> None:
+    pair = (shared_forward, returns_dy, [X, W])
+    assert gradcheck(*pair, allow="aliased").passed
+    assert not gradcheck(*pair, allow="not_aliased").passed
+
+
 def test_what_cannot_be_compared_cannot_be_allowed() -> None:
     report = check(BAD["random forward"], allow={"random"})
     assert not report.passed

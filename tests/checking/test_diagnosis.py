@@ -507,6 +507,18 @@ def test_a_kink(near: float, text: str) -> None:
     only(report, "kink", text)
 
 
+def test_a_jump() -> None:
+    def stairs(x: Any) -> Any:
+        return np.floor(np.real(x)) * x, np.floor(x)
+
+    def backward(dy: Any, floor: Any) -> Any:
+        return dy * floor
+
+    assert gradcheck(stairs, backward, np.array([1.5, 2.1, -0.3])).passed
+    report = gradcheck(stairs, backward, np.array([1.5, 2.0, -0.3]))
+    only(report, "kink", "a jump at this very point (index [1])")
+
+
 def test_a_relu_away_from_its_kink_passes() -> None:
     assert gradcheck(relu, relu_backward, np.array([1.0, 3e-4, -2.0])).passed
     wrong = gradcheck(relu, lambda dy, x: 2 * relu_backward(dy, x), np.array([1.0, 3e-4, -2.0]))

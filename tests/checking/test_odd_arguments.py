@@ -212,6 +212,9 @@ def test_a_loss_of_minus_infinity_here_and_there() -> None:
     for methods in ("complex", "central", "fourth", "richardson"):
         assert gradcheck(masked, backward, X, methods=methods).passed
         assert not gradcheck(masked, lambda dy, x: 1.01 * backward(dy, x), X, methods=methods)
+    patternless = gradcheck(masked, lambda dy, x: backward(dy, x) + dy * [0.3, 0, 7], X)
+    assert not patternless.passed
+    assert {cause.key for cause in patternless.causes} <= {"elements", "slices"}
 
 
 class Config:
@@ -237,6 +240,15 @@ def test_what_is_no_array_is_passed_on_as_it_is(name: str) -> None:
 
     assert gradcheck(forward, right, [X, value]).passed
     assert not gradcheck(forward, wrong, [X, value]).passed
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e200])
+def test_gradients_of_any_size(scale: float) -> None:
+    def scaled(x: Any) -> Any:
+        return scale * x * x, x
+
+    assert gradcheck(scaled, lambda dy, x: scale * right(dy, x), X).passed
+    assert not gradcheck(scaled, lambda dy, x: scale * right(dy, x) * [1, 1, 2], X).passed
 
 
 # errors
@@ -303,6 +315,11 @@ ERRORS: dict[str, tuple[Callable[[], GradcheckReport], type[Exception], str]] = 
         lambda: gradcheck(square, right, X, methods="complex", dtype=np.float32),
         ValueError,
         "there is no method 'complex' in float32",
+    ),
+    "a tolerance of an unknown method": (
+        lambda: gradcheck(square, right, X, tolerances={"complx": 1.0}),  # type: ignore[dict-item]
+        ValueError,
+        "there is no method 'complx' in float64",
     ),
     "an unknown dtype": (
         lambda: gradcheck(square, right, X, dtype=np.float16),
