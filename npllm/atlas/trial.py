@@ -38,21 +38,21 @@ class Trial:
     ones_passes: bool
 
 
-def find_case(layer: str, label: str) -> Case:
-    """Return the case of that label; its arguments are drawn from seed 0."""
-    (case,) = (c for c in CASES[layer](np.random.default_rng(0)) if c.label == label)
+def find_case(layer: str, label: str, seed: int = 0) -> Case:
+    """Return the case of that label, its arguments drawn from the seed."""
+    (case,) = (c for c in CASES[layer](np.random.default_rng(seed)) if c.label == label)
     return case
 
 
-def try_mistake(mistake: Mistake) -> Trial:
+def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
     """Apply a mistake and check it, here and as others would."""
-    case = find_case(mistake.layer, mistake.label)
+    case = find_case(mistake.layer, mistake.label, seed)
     with mistake.applied():
-        report = gradcheck(case.forward, case.backward, case.args, sizes=case.sizes)
+        report = gradcheck(case.forward, case.backward, case.args, sizes=case.sizes, seed=seed)
     with mistake.applied():
         pair = Pair(case.forward, case.backward, case.args, np.float64)
         y, _ = pair.run(pair.args)
-        rng = np.random.default_rng(7)
+        rng = np.random.default_rng((seed, 7))
         random = map_leaves(lambda a: rng.standard_normal(a.shape) * is_float(a), y)
         ones = map_leaves(lambda a: np.ones(a.shape) * is_float(a), y)
         outputs = sum(a.size for _, a in leaves(y) if is_float(a))

@@ -6,7 +6,7 @@ import argparse
 
 from npllm.atlas import MISTAKES, Trial, try_mistake
 from npllm.checking.report import aligned
-from npllm.cli.parser import Commands, add_command
+from npllm.cli.parser import Commands, add_command, add_seed
 
 _LAYERS = tuple(dict.fromkeys(mistake.layer for mistake in MISTAKES))
 
@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "atlas", "learn from mistakes", _DESCRIPTION, _run)
     parser.add_argument("names", nargs="*", metavar="LAYER", help=f"of {', '.join(_LAYERS)}")
+    add_seed(parser, "draws arguments and cotangents")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -40,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     wanted = [m for m in MISTAKES if not options.names or m.layer in options.names]
     trials = []
     for mistake in wanted:
-        trial = try_mistake(mistake)
+        trial = try_mistake(mistake, options.seed)
         if options.names:
             print(lesson(trial) + "\n", flush=True)
         trials.append(trial)
@@ -75,7 +76,7 @@ def table(trials: list[Trial]) -> str:
     for trial in trials:
         verdicts = (trial.torch_passes, trial.absolute_passes, trial.ones_passes)
         keys = dict.fromkeys(cause.key for cause in trial.report.causes)
-        says = "PASSES" if trial.report.passed else ", ".join(keys) or "FAILED"
+        says = "PASSES" if trial.report.passed else ", ".join(keys) or "rejected"
         passes = ("passes" if passed else "-" for passed in verdicts)
         slip = trial.mistake.slip + (" (wild)" if trial.mistake.wild else "")
         rows.append((trial.mistake.layer, slip, _error(trial), says, *passes))

@@ -18,7 +18,7 @@ from npllm.training.run import load_options, read_metrics
 
 pytest_plugins = ["tiny_run"]
 
-COMMANDS = ("train", "generate", "evaluate", "gradcheck", "plot")
+COMMANDS = ("train", "generate", "evaluate", "gradcheck", "certify", "atlas", "plot")
 
 
 def text_of(place):
