@@ -178,9 +178,8 @@ def lstm_backward(
 def _layers(weights: Mapping[str, Array]) -> list[list[str]]:
     """Return the suffixes of each layer, read off the names: "l0", "l0_reverse" or both."""
     directions = [end for end in ("", "_reverse") if f"weight_ih_l0{end}" in weights] or [""]
-    layers: list[list[str]] = []
-    while f"weight_ih_l{len(layers)}{directions[0]}" in weights:
-        layers.append([f"l{len(layers)}{end}" for end in directions])
+    depth = sum(f"weight_ih_l{k}{directions[0]}" in weights for k in range(len(weights)))
+    layers = [[f"l{k}{end}" for end in directions] for k in range(depth)]
     names = ["weight_ih", "weight_hh"]
     if f"bias_ih_l0{directions[0]}" in weights:
         names += ["bias_ih", "bias_hh"]

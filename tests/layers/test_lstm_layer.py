@@ -453,6 +453,19 @@ def test_refuses(shape, options, error, message):
         lstm_forward(np.ones(shape), weights, **options)
 
 
+def test_what_one_direction_has_the_other_lacks():
+    weights = lstm_weights(Source(), IN, H, bidirectional=True)
+    for name, shape in {"weight_hr": (2, H), "weight_ch": (3 * H,)}.items():
+        with pytest.raises(ValueError, match=f"weights lacks {name}_l0_reverse"):
+            lstm_forward(np.ones((T, B, IN)), weights | {f"{name}_l0": np.ones(shape)})
+
+
+def test_a_layer_left_out_is_missing():
+    weights = lstm_weights(Source(), IN, H, depth=3)
+    with pytest.raises(ValueError, match="weights lacks bias_hh_l1, bias_ih_l1, weight_hh_l1, w"):
+        lstm_forward(np.ones((T, B, IN)), {n: w for n, w in weights.items() if "l1" not in n})
+
+
 @pytest.mark.parametrize("other", ["l1", "l0_reverse"])
 def test_every_layer_and_direction_has_as_many_cells_as_the_first(other):
     weights, width = lstm_weights(Source(), IN, H), IN if "reverse" in other else H
