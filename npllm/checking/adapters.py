@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,19 @@ from npllm.checking.trees import Array, leaves, map_leaves
 # Where code in the wild keeps what it learns, and what it should change by.
 _PARAMETERS = ("params", "parameters", "weights", "_params")
 _GRADIENTS = ("grads", "gradients", "dparams", "grad", "_grads")
-_GRADIENT_OF = ("d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}", "{}")
+_GRADIENT_OF = ("d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}")
+# What is looked at from outside only.
+_NO_HOLDERS = (
+    str,
+    bytes,
+    tuple,
+    type,
+    types.ModuleType,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    np.random.Generator,
+)
 
 
 class Checkable(NamedTuple):
@@ -210,17 +223,26 @@ class _Held:
         if self.before is not None:
             self.before(self.layer)
         y = self.run(self.layer, *(inputs if self.input_gradients else self._constants()))
+        self._show(parameters)
         return y, args
 
     def backward(self, dy: Any, args: Any) -> tuple[Any, ...]:
         self.forward(*args)  # the object remembers its latest forward only: make it this one
         returned = self._turned_back(dy)
+        self._show(args[-1] if self.paths else {})
         gradients: list[Any] = []
         if self.input_gradients:
             gradients = self._by_input(returned)
         if self.paths:
             gradients.append({path: _get(self.layer, g) for path, g in self.paths.items()})
         return tuple(gradients)
+
+    def _show(self, parameters: Mapping[str, Array]) -> None:
+        """Write what the layer made of its parameters into the arguments, where the check looks."""
+        for path, value in parameters.items():
+            now = np.asarray(_get(self.layer, path))
+            if now.shape == value.shape and not np.array_equal(now, value, equal_nan=True):
+                value[...] = now
 
     def _by_input(self, returned: Any) -> list[Any]:
         """Return a gradient for each input that holds floating arrays."""
@@ -245,10 +267,11 @@ class _Held:
         paths = {path: _gradient_path(after, path, a) for path, a in arrays.items()}
         lost = [path for path, g in paths.items() if g is None and path not in paths.values()]
         if lost:
+            known = {path: gradient for path, gradient in paths.items() if gradient is not None}
             raise ValueError(
-                f"found no gradient for {', '.join(lost)}: say where it is, "
-                f'parameters={{"{lost[0]}": "d{lost[0]}"}}, or pass parameters={{}} to check the '
-                "inputs alone"
+                f"found no gradient for {', '.join(lost)}: say where each parameter's is, such as "
+                f'parameters={{"{lost[0]}": "d{lost[0]}"}}, or leave out what is none: '
+                f"parameters={known}"
             )
         return {path: gradient for path, gradient in paths.items() if gradient is not None}
 
@@ -283,35 +306,59 @@ class _Held:
 
 
 def _parameters(layer: Any) -> Iterator[tuple[str, Array]]:
-    """Yield the path and value of what looks like a parameter: a floating array on the object."""
-    for name, value in vars(layer).items():
-        if name in _GRADIENTS or name.startswith("__"):
-            continue
-        if name in _PARAMETERS and isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", a) for key, a in value.items() if _is_float(a))
-        elif isinstance(value, np.ndarray):
+    """Yield the path and value of what looks like a parameter: a floating array in the object.
+
+    Attributes, dicts, lists and objects inside are walked; what is called gradients is passed over.
+    """
+    seen: set[int] = set()
+
+    def walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+        if isinstance(value, np.ndarray):
             if _is_float(value):
-                yield name, value
-        else:
-            for inner in ("data", "value"):
-                if hasattr(value, "grad") and _is_float(getattr(value, inner, None)):
-                    yield f"{name}.{inner}", getattr(value, inner)
-                    break
+                yield ".".join(path), value
+            return
+        if id(value) in seen or isinstance(value, _NO_HOLDERS):
+            return
+        seen.add(id(value))
+        for name, inner in _held_by(value).items():
+            if name not in _GRADIENTS and not name.startswith("__"):
+                yield from walk(inner, (*path, name))
+
+    yield from walk(layer, ())
+
+
+def _held_by(value: Any) -> dict[str, Any]:
+    """Return what a dict, a list or an object holds; a tuple cannot be set, so it holds nothing."""
+    if isinstance(value, Mapping):
+        return {str(key): inner for key, inner in value.items()}
+    if isinstance(value, list):
+        return {str(index): inner for index, inner in enumerate(value)}
+    slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return {**held, **getattr(value, "__dict__", {})}
 
 
 def _gradient_path(layer: Any, path: str, parameter: Array) -> str | None:
-    *parents, name = path.split(".")
-    candidates = [".".join([*parents, form.format(name)]) for form in _GRADIENT_OF[:-1]]
-    candidates += [f"{g}.{form.format(name)}" for g in _GRADIENTS for form in _GRADIENT_OF]
-    if parents:
-        candidates.append(".".join([*parents, "grad"]))
+    """Return where the gradient of a parameter is, by the usual names, or None."""
+    steps = path.split(".")
+    candidates: list[list[str]] = []
+    for place in reversed(range(len(steps))):
+        before, name, after = steps[:place], steps[place], steps[place + 1 :]
+        # W and dW; params.W and dparams.W
+        candidates += [[*before, form.format(name), *after] for form in _GRADIENT_OF]
+        if name in _PARAMETERS or not after:  # params.W and grads.W, W and grads.W
+            kept = after or [name]
+            names = [[*kept[:-1], form.format(kept[-1])] for form in ("{}", *_GRADIENT_OF)]
+            candidates += [[*before, group, *rest] for group in _GRADIENTS for rest in names]
+        if name in ("data", "value") and not after:  # W.data and W.grad
+            candidates.append([*before, "grad"])
     for candidate in candidates:
         try:
-            found = _get(layer, candidate)
+            found = _get(layer, ".".join(candidate))
         except ValueError:
             continue
         if _is_float(found) and np.shape(found) == parameter.shape:
-            return candidate
+            return ".".join(candidate)
     return None
 
 

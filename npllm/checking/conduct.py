@@ -17,6 +17,20 @@ from npllm.checking.trees import Array, leaves, map_leaves
 
 Gradients = dict[str, Array | None]
 
+FINDINGS = (
+    "accumulated",
+    "aliased",
+    "argument_added",
+    "clipped",
+    "float32",
+    "mutated_cache",
+    "mutated_dy",
+    "mutated_input",
+    "nonlinear",
+    "random",
+    "stale",
+)
+
 # Exact in binary, so a backward that is linear in dy commutes with it to the last bit, or nearly;
 # large, so that a clip bites; negative, so that a test of dy's sign shows.
 SCALE = -(2.0**20)
@@ -143,7 +157,8 @@ def _same_cache_again(pair: Pair, dy: Any, first: Gradients, tolerance: float) -
         return []
     if not _equal(results[0], first, tolerance) or _equal(results[0], results[1], tolerance):
         return []
-    if _equal(_less(results[1], results[0]), _less(results[2], results[1]), 1e-6):
+    again = _less(results[1], results[0])
+    if _equal(again, _less(results[2], results[1]), 1e-6) and _equal(again, first, 1e-6):
         text = "the gradient accumulates in the cache: a second backward from it adds to the first"
         return [Cause("accumulated", text)]
     text = "the backward writes to its cache: a second backward from it gives another gradient"
@@ -242,7 +257,8 @@ def _shared(returned: dict[str, Any], owned: dict[str, Any]) -> list[Cause]:
         for label, array in leaves(tree, name):
             for owner, other in owners:
                 if np.may_share_memory(array, other):
-                    found.append(Cause("aliased", f"{label} shares its memory with {owner}"))
+                    text = f"{label} shares its memory with {owner}: who changes one changes both"
+                    found.append(Cause("aliased", text))
                     break
             owners.append((label, array))
     return found

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Evidence:
         same: two arrays that differ by less, relative to the largest number, are the same.
         steady: where g and n are this near: how alike their difference is to that at a point
             nearby, from 0 for rounding, which is different everywhere, to 1.
+        others: what the backward returned for the other arguments.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Evidence:
     sizes: Mapping[float, str]
     same: float = 1e-6
     steady: float | None = None
+    others: Mapping[str, Array] = field(default_factory=dict)
 
     def alike(self, a: Array, b: Array) -> bool:
         """Whether two arrays are the same number for number, and not all zero."""
@@ -82,7 +84,7 @@ def _what(e: Evidence) -> Cause | None:
     if e.alike(e.g, e.n):  # too near for any cause but one to explain the difference
         return _near(e)
     everywhere = (_near, _zero, _returned_dy, _not_zero, _factor, _clipped)
-    laid_out = (_permuted, _argument_added, _elementwise, _mean_term)
+    laid_out = (_swapped, _permuted, _argument_added, _elementwise, _mean_term)
     for cause in everywhere + (laid_out if e.whole else ()):
         found = cause(e)
         if found is not None:
@@ -92,7 +94,7 @@ def _what(e: Evidence) -> Cause | None:
 
 def _near(e: Evidence) -> Cause | None:
     largest = np.abs(e.n).max(initial=0)
-    if not 0 < np.abs(e.g - e.n).max(initial=0) <= 1e-4 * largest:
+    if not 0 < np.abs(e.g - e.n).max(initial=0) <= 1e-4 * largest or e.same > 1e-4:
         return None
     if np.array_equal(e.g, e.g.astype(np.float32)):
         return Cause(
@@ -164,38 +166,49 @@ def named_factor(c: float, sizes: Mapping[float, str]) -> str:
     """Return which of the sizes in play a factor is, or its inverse, root or product.
 
     >>> named_factor(-0.5, {4.0: "the size of axis 1 of x"})
-    ': minus 1 / sqrt(4), and 4 is the size of axis 1 of x'
+    ': minus 1 / 2; or minus 1 / sqrt(4), and 4 is the size of axis 1 of x'
     """
     sign = "minus " if c < 0 else ""
+    sizes = {s: what for s, what in sizes.items() if s > 0}
+    plain: dict[str, Callable[[float], float]] = {"{0}": lambda s: s, "1 / {0}": lambda s: 1 / s}
     forms: dict[str, Callable[[float], float]] = {
-        "{0}": lambda s: s,
-        "1 / {0}": lambda s: 1 / s,
         "sqrt({0})": math.sqrt,
         "1 / sqrt({0})": lambda s: 1 / math.sqrt(s),
         "1 - {0}": lambda s: 1 - s,
         "1 / (1 - {0})": lambda s: 1 / (1 - s) if s != 1 else math.inf,
     }
-    for form, function in forms.items():
-        names = [
-            (s, what)
+
+    def among(candidates: Mapping[str, Callable[[float], float]]) -> list[str]:
+        return [
+            f"{sign}{form.format(f'{s:g}')}, and {s:g} is {what}"
+            for form, function in candidates.items()
             for s, what in sizes.items()
-            if s > 0 and math.isclose(function(s), abs(c), rel_tol=1e-6)
-        ]
+            if math.isclose(function(s), abs(c), rel_tol=1e-6)
+        ][:1]
+
+    pairs = {"{0:g} x {1:g}": 1, "1 / ({0:g} x {1:g})": -1}
+    names = among(plain)
+    if not names:
+        constants = {2: "2", 3: "3", math.pi: "pi", math.sqrt(2 * math.pi): "sqrt(2 pi)"}
+        for number, text in constants.items():
+            for power, form in ((1, "{0}"), (-1, "1 / {0}")):
+                if math.isclose(number**power, abs(c), rel_tol=1e-6):
+                    names.append(f"{sign}{form.format(text)}")
+        names += among(forms)
+    axes = [(s, what) for s, what in sizes.items() if s > 1 and "number of elements" not in what]
+    for (s, one), (t, other) in (
+        itertools.combinations_with_replacement(axes, 2) if not names else ()
+    ):
+        same = f"{s:g} is {one}" + ("" if s == t else f", {t:g} is {other}")
+        for text, power in pairs.items():
+            if math.isclose((s * t) ** power, abs(c), rel_tol=1e-6):
+                names.append(f"{sign}{text.format(s, t)}, and {same}")
+        for up, down in ((s, t), (t, s)):
+            if math.isclose(up / down, abs(c), rel_tol=1e-6):
+                names.append(f"{sign}{up:g} / {down:g}, and {same}")
         if names:
-            number = f"{names[0][0]:g}"
-            what = f", and {number} is {names[0][1]}"
-            return f": {sign}{form.format(number)}{what}"
-    for (s, one), (t, other) in itertools.combinations_with_replacement(sizes.items(), 2):
-        for power, text in ((1, "{0:g} x {1:g}"), (-1, "1 / ({0:g} x {1:g})")):
-            if s > 1 and t > 1 and math.isclose((s * t) ** power, abs(c), rel_tol=1e-6):
-                names_of = f"{s:g} is {one}" + ("" if s == t else f", {t:g} is {other}")
-                return f": {sign}{text.format(s, t)}, and {names_of}"
-    for s in (2.0, 3.0, 4.0, math.pi, math.sqrt(2 * math.pi)):
-        for power in (1, -1):
-            if math.isclose(s**power, abs(c), rel_tol=1e-6):
-                number = {math.pi: "pi", math.sqrt(2 * math.pi): "sqrt(2 pi)"}.get(s, f"{s:g}")
-                return f": {sign}{number if power == 1 else f'1 / {number}'}"
-    return ""
+            break
+    return f": {'; or '.join(names)}" if names else ""
 
 
 def _clipped(e: Evidence) -> Cause | None:
@@ -203,6 +216,14 @@ def _clipped(e: Evidence) -> Cause | None:
     if limit is None or np.count_nonzero(np.isclose(np.abs(e.g), limit, rtol=1e-9)) < 2:
         return None
     return Cause("clipped", f"it is right, but cut to [-{limit:.6g}, {limit:.6g}]")
+
+
+def _swapped(e: Evidence) -> Cause | None:
+    for name, other in e.others.items():
+        if e.alike(other, e.n):
+            text = f"what belongs here was returned for {name}: the gradients are in another order"
+            return Cause("swapped", text)
+    return None
 
 
 def _permuted(e: Evidence) -> Cause | None:
@@ -325,6 +346,10 @@ def _mean_term(e: Evidence) -> Cause | None:
         for name, a in others.items()
     }
     telling = _telling(difference)
+    constant = np.full_like(difference, difference.mean())
+    if difference.ndim > 1 and difference.size > 3 and e.alike(constant, difference):
+        text = "it is off by one constant everywhere: a mean over the whole array is missing"
+        return Cause("mean_term", f"{text} or wrong")
     for axis in range(difference.ndim):
         lines = telling.any(axis=axis).sum()
         for label, basis in bases.items():
@@ -367,7 +392,8 @@ def _where(e: Evidence) -> tuple[Cause, Evidence] | None:
     part = _restricted(e, axis, np.flatnonzero(bad))
     repeated = _repeated_rows(e, axis)
     wrong, right, size = np.flatnonzero(bad), np.flatnonzero(~bad), len(bad)
-    if repeated is not None and set(wrong) <= set(repeated[1]) and part.n.any():
+    dropped = repeated is not None and set(wrong) == set(repeated[1]) and part.n.any()
+    if dropped and repeated is not None and not _one_factor(part):
         text = (
             f"rows {_runs(list(wrong))} are wrong, all of them ids that occur more than once in "
             f"{repeated[0]}: add up what comes back from each"
@@ -380,6 +406,13 @@ def _where(e: Evidence) -> tuple[Cause, Evidence] | None:
                 return Cause(f"{step}_step", f"{text}, if that axis is time"), part
     text = f"it is wrong at {_runs(list(wrong))} of axis {axis}, and right at the rest"
     return Cause("slices", text), part
+
+
+def _one_factor(e: Evidence) -> bool:
+    """Whether g is n times one number that no averaging explains: 0, or negative, or above 1."""
+    squares = np.sum(e.n * e.n)
+    c = float(np.sum(e.g * e.n) / squares) if squares else 0.0
+    return not 0 < c < 1 and (not e.g.any() or e.alike(e.g, c * e.n))
 
 
 def _scattered(e: Evidence) -> tuple[Cause, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npllm.checking.comparison import ArgumentCheck
-from npllm.checking.conduct import conduct, elsewhere
+from npllm.checking.conduct import FINDINGS, conduct, elsewhere
 from npllm.checking.methods import (
     ROUNDING,
     Method,
@@ -107,19 +107,25 @@ def gradcheck(
             f"there is no method {', '.join(map(repr, unknown))} in {np.dtype(dtype)}; "
             f"there are {', '.join(precision.steps)}"
         )
+    allowed = {allow} if isinstance(allow, str) else set(allow)
+    if strange := sorted(allowed - set(FINDINGS)):
+        raise ValueError(
+            f"there is no finding {', '.join(map(repr, strange))}; there are {', '.join(FINDINGS)}"
+        )
     limits = {**precision.tolerances, **(tolerances or {})}
     rng = np.random.default_rng((seed, SALT))
     pair = Pair(forward, backward, args, dtype)
     before = elsewhere(pair)
     y, _ = pair.run(pair.args)
     _check_output(y)
+    if nan := _not_a_number(y):
+        return GradcheckReport((), (nan,), (), str(pair.dtype))
     dy = map_leaves(lambda a: _like_floats(rng.standard_normal(a.shape), a), y)
     # two runs of the same numbers may differ by a rounding, no more
     result = conduct(pair, dy, before, 2**12 * pair.eps)
     findings = [*_too_short(y, pair), *result.found]
     if result.gradients is None:  # nothing can be compared, so nothing is allowed
         return GradcheckReport((), tuple(findings), (), str(pair.dtype))
-    allowed = {allow} if isinstance(allow, str) else set(allow)
     kept = tuple(f for f in findings if f.key not in allowed)
     notes = [f"allowed: {f}" for f in findings if f.key in allowed]
     v = [a for _, a in leaves(dy)]
@@ -151,7 +157,9 @@ def assert_gradients(
     __tracebackhide__ = True  # pytest then shows the caller's line
     report = gradcheck(forward, backward, args, **options)
     if not report:
-        raise AssertionError(f"\n{report}")
+        wrong = [argument.name for argument in report.arguments if not argument.passed]
+        what = f"wrong gradients: {', '.join(wrong)}" if wrong else str(report.findings[0])
+        raise AssertionError(f"{what}\n{report}")
 
 
 def _usable(
@@ -214,6 +222,13 @@ def _check_output(y: Any) -> None:
             )
     if not any(is_float(a) for a in outputs.values()):
         raise ValueError("the forward returns no floating array: there is nothing to check")
+
+
+def _not_a_number(y: Any) -> Cause | None:
+    for name, a in leaves(y, "y"):
+        if is_float(a) and (count := int(np.isnan(a).sum())):
+            return Cause("nan", f"the forward returns NaN at {count} of {a.size} places of {name}")
+    return None
 
 
 def _too_short(y: Any, pair: Pair) -> list[Cause]:

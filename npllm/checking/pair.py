@@ -82,6 +82,8 @@ class Pair:
                     f"from rounding; pass {name}.astype(np.float64), or, for a layer that can do "
                     "no better, dtype=np.float32"
                 )
+            if is_float(array) and np.isnan(array).any():
+                raise ValueError(f"{name} holds NaN: there is no derivative to check")
             return array.astype(self.dtype) if is_float(array) else array.copy()
 
         return check

@@ -174,7 +174,8 @@ class GradcheckReport:
         for row, argument in zip(rows, self.arguments, strict=True):
             lines.append(row)
             if not argument.passed:
-                lines.extend(f"    {cause}" for cause in argument.causes)
+                causes = argument.causes or ("it is wrong, by no known pattern",)
+                lines.extend(f"    {cause}" for cause in causes)
                 lines.extend(f"    {c}" for c in argument.comparisons if not c.passed)
         tolerances = {c.method: c.tolerance for a in self.arguments for c in a.comparisons}
         if tolerances:

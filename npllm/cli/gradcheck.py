@@ -34,8 +34,11 @@ row that failed stands where, and, if the numbers show it, why. The exit status 
   npllm gradcheck my_layer.py --method richardson --json report.json
 
 my_layer.py is a file of yours that defines cases(rng), which yields the layers to check, each as
-(label, forward, backward, args), in the form that npllm.checking.gradcheck takes.
+(label, forward, backward, args), in the form that npllm.checking.gradcheck takes; a dict of its
+options may stand behind: {"allow": ["aliased"]}, {"dtype": "float32"}, {"sizes": {"heads": 4}}.
 """
+
+_OPTIONS = {"allow", "dtype", "methods", "sizes", "tolerances"}
 
 
 def add(commands: Commands) -> None:
@@ -57,22 +60,20 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     names = options.names or list(CASES)
     if unknown := [name for name in names if name not in CASES and not name.endswith(".py")]:
-        raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(CASES)}")
+        raise ValueError(
+            f"there is no {', '.join(unknown)}; there are {', '.join(CASES)}, and files in .py"
+        )
     if options.json and not Path(options.json).resolve().parent.is_dir():
         raise ValueError(f"{options.json}: its folder does not exist")
     start = time.perf_counter()
     reports: list[tuple[str, GradcheckReport]] = []
     for name in names:
-        for case in _cases(name, np.random.default_rng(options.seed)):
+        for case, extra in _cases(name, np.random.default_rng(options.seed)):
+            chosen = {"sizes": case.sizes, **extra, "seed": options.seed}
+            if options.method:
+                chosen["methods"] = options.method
             with _told(name, f"{case.label}: "):
-                report = gradcheck(
-                    case.forward,
-                    case.backward,
-                    case.args,
-                    methods=options.method,
-                    sizes=case.sizes,
-                    seed=options.seed,
-                )
+                report = gradcheck(case.forward, case.backward, case.args, **chosen)
             print(f"{name}: {case.label}\n{_indented(str(report))}\n", flush=True)
             reports.append((f"{name}: {case.label}", report))
     arguments = [argument for _, report in reports for argument in report.arguments]
@@ -91,20 +92,27 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _cases(name: str, rng: np.random.Generator) -> Iterator[Case]:
+def _cases(name: str, rng: np.random.Generator) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Yield the cases of a layer or a file, each with its own options of ``gradcheck``."""
     if name in CASES:
-        yield from CASES[name](rng)
+        yield from ((case, {}) for case in CASES[name](rng))
         return
-    form = "cases(rng), yielding (label, forward, backward, args)"
+    form = "cases(rng), yielding (label, forward, backward, args) or (..., args, options)"
     with _told(name):
         cases: Any = _loaded(name).get("cases")
-        found = list(cases(rng)) if callable(cases) else None
+        found = list(cases(rng) or ()) if callable(cases) else None
     if not found:
         raise ValueError(f"{name} must define {form}")
     for case in found:
-        if not isinstance(case, tuple) or not 4 <= len(case) <= len(Case._fields):
-            raise ValueError(f"{name} must define {form}; it yields {type(case).__name__}")
-        yield Case(*case)
+        what = f"a tuple of {len(case)}" if isinstance(case, tuple) else type(case).__name__
+        if not isinstance(case, tuple) or not 4 <= len(case) <= 5 or not callable(case[1]):
+            raise ValueError(f"{name} must define {form}; it yields {what}")
+        extra = case[4] if len(case) == 5 else {}
+        if not isinstance(extra, dict) or not set(extra) <= _OPTIONS:
+            raise ValueError(
+                f"{name}: the options of {case[0]} must be a dict of {', '.join(sorted(_OPTIONS))}"
+            )
+        yield Case(*case[:4]), extra
 
 
 def _loaded(name: str) -> dict[str, Any]:

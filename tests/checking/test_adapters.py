@@ -519,3 +519,82 @@ def test_functions_of_tensors(torch: Any) -> None:
     detached = gradcheck(*from_torch(lambda x: x.detach() * x, X))
     assert not detached.passed
     assert "1 / 2" in str(detached)
+
+
+# what a nested object holds
+
+
+class Inner:
+    __slots__ = ("W", "dW", "sign", "x")
+
+    def __init__(self, sign: float) -> None:
+        self.W, self.sign = W.copy(), sign
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return x @ self.W
+
+    def backward(self, dy: Any) -> Any:
+        self.dW = self.sign * (self.x.T @ dy)
+        return dy @ self.W.T
+
+
+class Outer:
+    def __init__(self, sign: float) -> None:
+        self.layers = [Inner(sign)]
+
+    def forward(self, x: Any) -> Any:
+        return self.layers[0].forward(x)
+
+    def backward(self, dy: Any) -> Any:
+        return self.layers[0].backward(dy)
+
+
+class Lists:
+    def __init__(self, by: float) -> None:
+        self.params, self.by = [W.copy(), B.copy()], by
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return x @ self.params[0] + self.params[1]
+
+    def backward(self, dy: Any) -> Any:
+        self.grads = [self.by * (self.x.T @ dy), dy.sum(axis=0)]
+        return dy @ self.params[0].T
+
+
+def test_layers_inside_an_object_are_checked() -> None:
+    assert names(from_object(Outer(1.0), X)) == ["x", 'parameters["layers.0.W"]']
+    assert failed(from_object(Outer(-1.0), X)) == ['parameters["layers.0.W"]']
+
+
+def test_lists_of_parameters_are_checked() -> None:
+    wanted = ["x", 'parameters["params.0"]', 'parameters["params.1"]']
+    assert names(from_object(Lists(1.0), X)) == wanted
+    assert failed(from_object(Lists(2.0), X)) == ['parameters["params.0"]']
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_backward_that_trains_the_layer_is_found(in_place: bool) -> None:
+    class Hasty(Lists):
+        def backward(self, dy: Any) -> Any:
+            dx = super().backward(dy)
+            if in_place:
+                self.params[0] -= 0.1 * self.grads[0]
+            else:
+                self.params[0] = self.params[0] - 0.1 * self.grads[0]
+            return dx
+
+    report = gradcheck(*from_object(Hasty(1.0), X))
+    assert "mutated_input" in {cause.key for cause in report.findings}
+    assert 'parameters["params.0"]' in str(report.findings[0])
+
+
+def test_what_has_no_gradient_is_named_and_so_is_what_has() -> None:
+    class Averaging(Lists):
+        def __init__(self, by: float) -> None:
+            super().__init__(by)
+            self.running_mean = np.zeros(3)
+
+    with pytest.raises(ValueError, match=r"for running_mean.*parameters=\{'params.0': 'grads.0'"):
+        from_object(Averaging(1.0), X)

@@ -584,3 +584,78 @@ def test_one_random_element_has_a_place_and_no_cause(seed: int, shape: tuple[int
     assert report.worst is not None
     assert report.worst.worst is not None
     assert report.worst.worst.index == index
+
+
+# what a trial by a new user found
+
+
+def test_gradients_in_another_order_are_said_to_be() -> None:
+    rng = np.random.default_rng(0)
+    args = [rng.normal(size=(3, 4)), rng.normal(size=(3, 4))]
+
+    def forward(a: Any, b: Any) -> Any:
+        return a * np.exp(b), (a, b)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        a, b = cache
+        return dy * a * np.exp(b), dy * np.exp(b)
+
+    report = gradcheck(forward, backward, args)
+    assert [cause.key for cause in report.causes] == ["swapped", "swapped"]
+    assert gradcheck(forward, lambda dy, c: backward(dy, c)[::-1], args).passed
+
+
+@pytest.mark.parametrize("slip", ["zero", "sign", "one of two"])
+def test_a_wrong_row_whose_id_repeats_is_no_repeated_id(slip: str) -> None:
+    ids = np.array([0, 3, 0, 2, 1, 1])
+
+    def forward(ids: Any, table: Any) -> Any:
+        return table[ids], (ids, table.shape)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        g = np.zeros(cache[1])
+        np.add.at(g, cache[0], dy)
+        g[0] *= {"zero": 0, "sign": -1, "one of two": 0.3}[slip]
+        g[1] *= {"zero": 0, "sign": -1, "one of two": 1}[slip]
+        return g
+
+    report = gradcheck(forward, backward, [ids, np.random.default_rng(0).normal(size=(5, 3))])
+    assert not report
+    assert "repeated_ids" not in {cause.key for cause in report.causes}
+
+
+def test_a_forward_that_returns_nan_is_said_to() -> None:
+    with np.errstate(invalid="ignore"):
+        report = gradcheck(lambda x: (np.log(x), x), lambda dy, x: dy / x, np.array([-1.0, 2.0]))
+    assert not report
+    assert str(report) == "FAILED: the forward returns NaN at 1 of 2 places of y"
+    with pytest.raises(ValueError, match="x holds NaN"):
+        gradcheck(lambda x: (2 * x, x), lambda dy, x: 2 * dy, np.array([np.nan, 2.0]))
+
+
+def test_a_float32_is_no_cause_where_float32_was_asked_for() -> None:
+    def backward(dy: Any, x: Any) -> Any:
+        g = 2 * x * dy
+        g[:, -1] = 0
+        return g
+
+    x = np.random.default_rng(0).normal(size=(50, 60)).astype(np.float32)
+    report = gradcheck(lambda x: (x * x, x), backward, x, dtype=np.float32)
+    assert not report
+    assert "float32" not in {cause.key for cause in report.causes}
+
+
+def test_a_mean_over_the_whole_array() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 5))
+    report = gradcheck(lambda x: (x - x.mean(), None), lambda dy, _: dy.copy(), x)
+    # dy is what comes back, so that is said first; with a factor it no longer is
+    assert [cause.key for cause in report.causes] == ["returned_dy"]
+    report = gradcheck(lambda x: (2 * (x - x.mean()), None), lambda dy, _: 2 * dy, x)
+    assert "one constant everywhere" in str(report.causes[0])
+
+
+def test_a_row_without_a_known_cause_says_so() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 5))
+    report = gradcheck(lambda x: (np.sin(x), x), lambda dy, x: dy * np.cos(x * 1.3), x)
+    assert not report.causes
+    assert "it is wrong, by no known pattern" in str(report)

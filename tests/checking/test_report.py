@@ -223,7 +223,8 @@ def test_assert_gradients_fails_with_the_report() -> None:
     with pytest.raises(AssertionError) as caught:
         assert_gradients(square, wrong, ARGS, methods=("central",), seed=3)
     report = gradcheck(square, wrong, ARGS, methods=("central",), seed=3)
-    assert str(caught.value) == f"\n{report}"
+    names = ", ".join(a.name for a in report.arguments if not a.passed)
+    assert str(caught.value) == f"wrong gradients: {names}\n{report}"
     assert "it is 3 times what it must be" in str(caught.value)
     # options are passed on: what is allowed does not fail
     with pytest.raises(AssertionError, match="shares its memory with dy"):

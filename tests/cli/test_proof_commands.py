@@ -181,7 +181,8 @@ def cases(rng):
     yield "square", forward, backward, (rng.normal(size=(3, 4)),)
 """
 WRONG = RIGHT.replace("2 * x * dy", "x * dy * 2 / K").replace("import", "K = 6\nimport", 1)
-SIZES = WRONG.replace("size=(3, 4)),)", 'size=(3, 4)),), {"heads": 6}')
+SIZES = WRONG.replace("size=(3, 4)),)", 'size=(3, 4)),), {"sizes": {"heads": 6}}')
+SHARED = RIGHT.replace("x * x, x", "x + 0, x").replace("2 * x * dy", "dy")
 
 
 def test_gradcheck_of_a_file(npllm, folder):
@@ -201,6 +202,13 @@ def test_gradcheck_of_a_wrong_file(npllm, folder):
     assert "1 cases FAILED" in out
     (folder / "sizes.py").write_text(SIZES)
     assert "1 / 6, and 6 is heads" in npllm("gradcheck", "sizes.py")[1]
+    (folder / "shared.py").write_text(SHARED)
+    assert npllm("gradcheck", "shared.py")[0] == 1
+    options = '{"allow": ["aliased"], "dtype": "float32"}'
+    (folder / "shared.py").write_text(SHARED.replace("3, 4)),)", f"3, 4)),), {options}"))
+    status, out, _ = npllm("gradcheck", "shared.py")
+    assert status == 0
+    assert "what passes in float32" in out
 
 
 def test_gradcheck_of_files_and_layers(npllm, folder):
@@ -248,16 +256,26 @@ FILES = {
     "no cases": ("x = 1", "must define cases(rng)"),
     "cases that is no function": ("cases = 3", "must define cases(rng)"),
     "no case": ("def cases(rng):\n    yield from ()", "must define cases(rng)"),
-    "cases that returns nothing": ("def cases(rng): pass", "TypeError: 'NoneType' object is not"),
+    "cases that returns nothing": (
+        "def cases(rng): pass",
+        "mine.py must define cases(rng), yielding",
+    ),
     "cases without rng": ("def cases(): yield 1", "TypeError: cases() takes 0 positional"),
     "a syntax error": ("def cases(rng:\n", "SyntaxError"),
     "an error at once": ("x = {}\nx['y']", "KeyError: 'y' (line 2)"),
     "an exit": ("import sys\nsys.exit(0)", "SystemExit: 0 (line 2)"),
     "an error in cases": ("def cases(rng):\n    yield 1 / 0", "ZeroDivisionError: division by zer"),
     "a number": ("def cases(rng):\n    yield 5", "it yields int"),
-    "too few": ("def cases(rng):\n    yield 'a', 1, 2", "it yields tuple"),
-    "too many": ("def cases(rng):\n    yield 1, 2, 3, 4, 5, 6", "it yields tuple"),
-    "no functions": ("def cases(rng):\n    yield 'a', 1, 2, [rng.normal(size=3)]", "a: TypeError"),
+    "too few": ("def cases(rng):\n    yield 'a', 1, 2", "it yields a tuple of 3"),
+    "too many": ("def cases(rng):\n    yield 1, 2, 3, 4, 5, 6", "it yields a tuple of 6"),
+    "no functions": (
+        "def cases(rng):\n    yield 'a', 1, 2, [rng.normal(size=3)]",
+        "it yields a tuple of 4",
+    ),
+    "no options": (
+        RIGHT.replace("3, 4)),)", "3, 4)),), 5"),
+        "of square must be a dict of allow, d",
+    ),
     "no arguments": ("def cases(rng):\n    yield 'a', len, len, None", "a: TypeError"),
     "no pair": (RIGHT.replace("x * x, x", "x * x"), "square: TypeError: forward must return the"),
     "an error in a forward": (RIGHT.replace("x * x, x", "1 / 0"), "by zero (line 5)"),
