@@ -2,7 +2,7 @@
 
 The packages are not dependencies of npllm. In an environment to throw away, from the checkout:
 
-    python3 -m venv /tmp/outside && . /tmp/outside/bin/activate
+    python3 -m venv .outside && . .outside/bin/activate
     pip install torch==2.13.0
     pip install . thinc==9.1.1 forgenn-ml==1.0.0 neuralnetlib==5.0.0 autograd mygrad
     python docs/check_outside_code.py

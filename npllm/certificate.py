@@ -293,6 +293,6 @@ def _batch(configuration: Configuration, rng: np.random.Generator) -> Batch:
     ids, targets = rng.integers(vocabulary, size=size), rng.integers(vocabulary, size=size)
     targets[rng.random(size) < configuration.ignored] = -100
     if configuration.lengths:
-        lengths = rng.permutation(np.arange(size[0]) % (size[1] + 1))  # 0 is one of them
+        lengths = rng.permutation(np.linspace(0, size[1], size[0]).round())  # 0 and T among them
         targets[np.arange(size[1]) >= lengths[:, None]] = -100
     return Batch(ids, targets, int(rng.integers(2**32)))

@@ -300,7 +300,7 @@ LSTM = [
     Mistake(
         "lstm",
         "projection",
-        "the projection's gradient from the last step only",
+        "the projection's gradient from one step only",
         "= for +=: each step has the shape of the sum.",
         "Right for a sequence of one step.",
         _through_time,
@@ -322,7 +322,7 @@ LSTM = [
         "looked up, one layer",
         "a word that occurs more than once gets its last position's gradient",
         "The indexed assignment again, in the LSTM's own table.",
-        "Rows of repeated ids are wrong; so are the input weights.",
+        "Rows of repeated ids are wrong; so are the input weights and the biases.",
         _through_time,
         "as_rows(da) if lookup is None else embedding_backward(da, lookup)",
         "np.zeros((len(x), da.shape[-1]))\n    dshares[lookup[0]] = da",

@@ -119,7 +119,7 @@ LSTM_CELL = [
         "lstm_cell",
         "peepholes",
         "the output gate's peephole forgotten on the way to the cell",
-        "c' is read twice more than it used to be: by h', and now by o.",
+        "c' is read twice: by h', and now by o.",
         "Wrong in all gates but o, and only with peepholes.",
         _cell,
         "dc_next = dc_next + da_o * p_o",

@@ -212,7 +212,7 @@ GELU = [
         "small",
         "the slope of the tanh form used for the exact one",
         "The two forms differ by less than 1e-3: a lax check passes.",
-        "Nothing but the digits: an error of 1e-3 or less at every element.",
+        "Nothing but the digits: an error of about 1e-3 or less at every element.",
         _gelu,
         'if approximate == "none":',
         "if False:",

@@ -52,8 +52,7 @@ class ArgumentCheck:
         probes = {kind: Probe(pair, v, kind) for kind in ("real", "complex")}
         self.probes = {m: probes[kind] for m, kind in kinds.items()}
         self.real = probes["real"]
-        # where the whole function is this large, a derivative below this is zero
-        self.background = ROUNDING * pair.eps * mass_of(v, (a for _, a in leaves(y)))
+        self.background = 0.0
         # a result that is rounded more coarsely than the arguments has corners everywhere
         self.coarse = any(
             is_float(a) and a.dtype.itemsize < pair.dtype.itemsize for _, a in leaves(y)
@@ -73,6 +72,8 @@ class ArgumentCheck:
         if gradient.dtype.kind not in "fiub":
             kind = Cause("dtype", f"its gradient must be real numbers, got {gradient.dtype}")
             return ArgumentReport(name, x.shape, causes=(kind,))
+        # where what the argument moves is this large, a derivative below this is zero
+        self.background = ROUNDING * self.pair.eps * self._moved_mass(name)
         results = [self._compare(m, name, gradient, directions) for m in self.methods]
         comparisons = tuple(c for c, _, _ in results)
         if all(c.passed for c in comparisons):
@@ -145,6 +146,16 @@ class ArgumentCheck:
         )
         return comparison, zero
 
+    def _moved_mass(self, name: str) -> float:
+        """Return the sum of |v y| over the outputs that the argument moves."""
+        line = self.real.line(name, 0)
+        try:
+            here, there = line.outputs(0.0), line.outputs(self.steps["central"])
+        except Exception:  # the step left the domain of the forward
+            return 0.0
+        moved = [np.where(a != b, v, 0) for v, a, b in zip(self.v, here, there, strict=True)]
+        return mass_of(moved, here)
+
     def _out_of_sight(self, method: Method, name: str, numeric: Array) -> float:
         """Return an error that rounding inside the layer explains.
 
@@ -159,7 +170,9 @@ class ArgumentCheck:
             floor += self.background / smallest
             large = float(np.abs(self.pair.leaves[name]).max(initial=0))
             floor += self.pair.eps * large / smallest * float(np.abs(numeric).max(initial=0))
-        return floor
+            return floor
+        # six digits are always asked of the complex step
+        return min(floor, 1e-6 * float(np.abs(numeric).max(initial=0)))
 
     def _derivative(self, method: Method, name: str, direction: Direction) -> Any:
         line = self.probes[method].line(name, direction)

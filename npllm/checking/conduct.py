@@ -256,12 +256,19 @@ def _shared(returned: dict[str, Any], owned: dict[str, Any]) -> list[Cause]:
     for name, tree in returned.items():
         for label, array in leaves(tree, name):
             for owner, other in owners:
-                if np.may_share_memory(array, other):
+                if _overlap(array, other):
                     text = f"{label} shares its memory with {owner}: who changes one changes both"
                     found.append(Cause("aliased", text))
                     break
             owners.append((label, array))
     return found
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    try:
+        return bool(np.shares_memory(a, b, max_work=10**5))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:  # two strided views whose bounds overlap
+        return True
 
 
 def _named(pair: Pair, args: list[Any]) -> list[tuple[str, Array]]:

@@ -173,7 +173,7 @@ def mass_of(v: Sequence[Array], outputs: Iterable[Array]) -> float:
     total = 0.0
     for cotangent, y in zip(v, outputs, strict=True):
         if y.dtype.kind == "f":
-            finite = np.isfinite(y)
+            finite = np.isfinite(y) & (cotangent != 0)
             total += float(np.sum(np.abs(cotangent[finite] * y[finite])))
     return total
 

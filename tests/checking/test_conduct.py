@@ -451,3 +451,18 @@ def test_a_second_backward_that_goes_on_changing_is_no_accumulation() -> None:
     report = gradcheck(forward, backward, X)
     assert {cause.key for cause in report.findings} == {"mutated_cache"}
     assert gradcheck(forward, lambda dy, p: dy * (p - np.eye(p.shape[1])[0]), X).passed
+
+
+def test_two_halves_of_one_buffer_share_nothing() -> None:
+    rng = np.random.default_rng(0)
+    args = [rng.normal(size=(5, 3)), rng.normal(size=(5, 4))]
+    w = rng.normal(size=(2, 7))
+
+    def forward(a: np.ndarray, b: np.ndarray) -> Any:
+        return np.concatenate([a, b], axis=-1) @ w.T, None
+
+    def backward(dy: np.ndarray, _: Any) -> Any:
+        d = dy @ w
+        return d[:, :3], d[:, 3:]
+
+    assert gradcheck(forward, backward, args).passed

@@ -659,3 +659,26 @@ def test_a_row_without_a_known_cause_says_so() -> None:
     report = gradcheck(lambda x: (np.sin(x), x), lambda dy, x: dy * np.cos(x * 1.3), x)
     assert not report.causes
     assert "it is wrong, by no known pattern" in str(report)
+
+
+@pytest.mark.parametrize("fill", [-1e9, -1e20, -1e30, -1e4])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_large_output_that_does_not_move_hides_nothing(fill: float, dtype: Any) -> None:
+    mask = np.tril(np.ones((4, 4), bool))
+    x = np.random.default_rng(0).normal(size=(4, 4)).astype(dtype)
+
+    def forward(x: Any) -> Any:
+        return np.where(mask, x * x, np.asarray(fill, x.dtype)), x
+
+    for by in (0.0, 1.05, 3.0):
+        assert not gradcheck(forward, lambda dy, x, by=by: 2 * by * x * dy * mask, x, dtype=dtype)
+    assert gradcheck(forward, lambda dy, x: 2 * x * dy * mask, x, dtype=dtype)
+
+
+def test_a_small_gradient_beside_a_large_one_is_held_to_six_digits() -> None:
+    args = [np.random.default_rng(0).normal(size=4), np.random.default_rng(1).normal(size=4)]
+
+    def forward(a: Any, b: Any) -> Any:
+        return a * 1e6 + b * 1e-6, None
+
+    assert not gradcheck(forward, lambda dy, _: (1e6 * dy, 1.0005e-6 * dy), args)
