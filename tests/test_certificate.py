@@ -15,6 +15,7 @@ from npllm.certificate import CONFIGURATIONS, STEPS, TOLERANCE, Section, certify
 from npllm.models import MODELS, LSTMLanguageModel
 from npllm.twins import TWINS
 
+LOSS = LSTMLanguageModel.loss_and_gradients
 SLIPS = [mistake for mistake in MISTAKES if mistake.layer == "LSTMLanguageModel"]
 
 
@@ -77,6 +78,23 @@ def test_torch_sees_a_slip_too(torch: Any) -> None:
     assert wrong
     for row in wrong:
         assert row.torch == pytest.approx(row.complex_step)
+
+
+def test_torch_sees_another_loss_and_another_state(
+    torch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = quick().results
+    assert right is not None
+    assert right < TOLERANCE
+    for change in ({"loss": 2.0}, {"state": lambda state: (state[0], 1.001 * state[1])}):
+
+        def other(self: Any, *args: Any, change: Any = change, f: Any = LOSS) -> Any:
+            result = f(self, *args)
+            new = {k: v(result.state) if callable(v) else v for k, v in change.items()}
+            return result._replace(**new)
+
+        monkeypatch.setattr(LSTMLanguageModel, "loss_and_gradients", other)
+        assert not quick().passed
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, Any], Any]) -> None:

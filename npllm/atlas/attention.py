@@ -87,9 +87,9 @@ ATTENTION = [
     Mistake(
         "attention",
         "square",
-        "dq and dk exchanged",
-        "In self-attention q and k have one shape.",
-        "Each is right, for the other.",
+        "q and k exchanged in the gradients of the product",
+        "In self-attention they have one shape, and dq made of q looks natural.",
+        "Each must be made of the other: both are wrong throughout.",
         _backward,
         "dq = dproduct @ k",
         "q, k = k, q\n    dq = dproduct @ k",

@@ -28,7 +28,8 @@ class Trial:
         report: of npllm's checker.
         torch_passes: central differences within 1e-5 + 1e-3 |numeric| at every element.
         absolute_passes: within 2e-2 at every element, the loss a mean over the outputs.
-        ones_passes: by the complex step, to 1e-9, under a cotangent of ones: the gradient of a sum.
+        ones_passes: within 1e-7 by central differences, under a cotangent of ones: the gradient
+            of a sum.
     """
 
     mistake: Mistake

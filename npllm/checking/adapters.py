@@ -4,36 +4,19 @@ Each adapter returns a :class:`Checkable`, the three arguments of ``gradcheck``:
 
     assert_gradients(*from_object(layer, x))
     print(gradcheck(*from_loss(loss_and_gradients, params)))
+
+Objects are adapted in :mod:`npllm.checking.objects`, torch in :mod:`npllm.checking.torch_modules`.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from npllm.checking.trees import Array, leaves, map_leaves
-
-# Where code in the wild keeps what it learns, and what it should change by.
-_PARAMETERS = ("params", "parameters", "weights", "_params")
-_GRADIENTS = ("grads", "gradients", "dparams", "grad", "_grads")
-_GRADIENT_OF = ("d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}")
-# What is looked at from outside only.
-_NO_HOLDERS = (
-    str,
-    bytes,
-    tuple,
-    type,
-    types.ModuleType,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
-    np.random.Generator,
-)
+from npllm.checking.trees import map_leaves
 
 
 class Checkable(NamedTuple):
@@ -62,6 +45,10 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
     Each of ``params`` is an array or a nested dict, list or tuple of arrays; ``grads`` has the
     structure of the one, or is a tuple with an entry for each.
 
+    Raises:
+        TypeError: in the check, if the function does not return a pair.
+        ValueError: in the check, if the loss is not a scalar.
+
     >>> from npllm.checking import gradcheck
     >>> def loss(params):
     ...     return (params["w"] ** 2).sum(), {"w": 2 * params["w"]}
@@ -70,7 +57,11 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
     """
 
     def forward(*params: Any) -> tuple[Any, Any]:
-        loss, grads = function(*params)
+        result: Any = function(*params)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            what = type(result).__name__
+            raise TypeError(f"the function must return the pair (loss, grads), got {what}")
+        loss, grads = result
         if np.size(loss) != 1:
             raise ValueError(f"the loss must be a scalar, got shape {np.shape(loss)}")
         return loss, grads
@@ -78,341 +69,11 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
     def backward(dloss: Any, grads: Any) -> Any:
         return map_leaves(lambda g: g * np.reshape(dloss, ()), grads)
 
-    names = _names(function, len(params), "params")
-    return Checkable(_called(forward, names), backward, params)
+    names = argument_names(function, len(params), "params")
+    return Checkable(named(forward, names), backward, params)
 
 
-def from_object(
-    layer: Any,
-    *inputs: Any,
-    parameters: Mapping[str, str] | None = None,
-    input_gradients: bool = True,
-    forward: str | Callable[..., Any] = "forward",
-    backward: str | Callable[..., Any] = "backward",
-    before: Callable[[Any], None] | None = None,
-) -> Checkable:
-    """Adapt an object that keeps its parameters, gradients and cache to itself.
-
-    The object is copied first: what the check does to it stays with the copy. A ``zero_grad``
-    method is called before each backward.
-
-    Args:
-        layer: has ``forward(*inputs) -> y`` and ``backward(dy)`` -> the gradient of its input, or
-            a tuple of them, or None; a loss's ``backward()`` may take nothing.
-        inputs: of its forward.
-        parameters: the path to each parameter, and the path to its gradient: ``{"W": "dW"}``,
-            ``{"params.W": "grads.W"}``, ``{"layers.0.weight.data": "layers.0.weight.grad"}``; a
-            step of a path is an attribute, a key or an index. Where None they are found by the
-            usual names; ``{}`` checks the inputs alone.
-        input_gradients: whether the backward returns gradients of the inputs.
-        forward: the method, or ``function(layer, *inputs)``.
-        backward: the method, or ``function(layer, dy)``.
-        before: called with the object before each forward: to seed it, to set it to training.
-
-    Returns:
-        What ``gradcheck`` takes; its last argument is the dict of parameters.
-
-    Raises:
-        ValueError: the object has floating arrays whose gradients are not found.
-
-    >>> from npllm.checking import gradcheck
-    >>> class Scale:
-    ...     def __init__(self):
-    ...         self.W = np.array([2.0, -1.0])
-    ...     def forward(self, x):
-    ...         self.x = x
-    ...         return x * self.W
-    ...     def backward(self, dy):
-    ...         self.dW = (dy * self.x).sum(axis=0)
-    ...         return dy * self.W
-    >>> report = gradcheck(*from_object(Scale(), np.array([[1.0, 3.0]])))
-    >>> report.passed, [argument.name for argument in report.arguments]
-    (True, ['x', 'parameters["W"]'])
-    """
-    held = _Held(layer, inputs, input_gradients, forward, backward, before)
-    paths = held.discovered() if parameters is None else dict(parameters)
-    held.paths = paths
-    values = {path: np.array(_get(layer, path)) for path in paths}
-    args = (*(inputs if input_gradients else ()), *((values,) if paths else ()))
-    method = getattr(layer, forward) if isinstance(forward, str) else None
-    count = len(inputs) if input_gradients else 0
-    names = [*_names(method, count, "x"), *(["parameters"] if paths else [])]
-    return Checkable(_called(held.forward, names), held.backward, args)
-
-
-def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
-    """Adapt a torch module, an autograd Function's ``apply``, or any function of tensors.
-
-    The gradients are those of ``torch.autograd``, in float64. A module is copied; its parameters
-    are checked too, under their own names.
-
-    Args:
-        function: a ``torch.nn.Module``, or a function of tensors.
-        inputs: NumPy arrays; ids and masks may be among them.
-
-    Raises:
-        ImportError: torch is not installed.
-    """
-    import torch
-
-    parameters: dict[str, Array] = {}
-    call = function
-    if isinstance(function, torch.nn.Module):
-        module = copy.deepcopy(function).double()
-        tensors = dict(module.named_parameters())
-        parameters = {name: t.detach().numpy().copy() for name, t in tensors.items()}
-
-        def call(*args: Any) -> Any:
-            if not parameters:
-                return module(*args)
-            return torch.func.functional_call(module, args[-1], args[:-1])
-
-    def forward(*args: Any) -> tuple[Any, Any]:
-        tensors = map_leaves(lambda a: torch.tensor(a, requires_grad=_is_float(a)), list(args))
-        y = call(*tensors)
-        outputs = [t for t in _tensors(y) if t.requires_grad]
-        sources = [t for t in _tensors(tensors) if t.requires_grad]
-        return _mapped(_as_array, y), (y, outputs, sources, tensors)
-
-    def backward(dy: Any, cache: Any) -> Any:
-        y, outputs, sources, tensors = cache
-        cotangents = [torch.tensor(a) for _, a in leaves(dy)]
-        kept = [v for v, t in zip(cotangents, _tensors(y), strict=True) if t.requires_grad]
-        by_id: dict[int, Any] = {}
-        if outputs:  # something depends on an input
-            options = {"retain_graph": True, "allow_unused": True}
-            found = torch.autograd.grad(outputs, sources, kept, **options)
-            by_id = {id(t): g for t, g in zip(sources, found, strict=True)}
-
-        def gradient(t: Any) -> Array:
-            g = by_id.get(id(t))  # None where the output does not depend on it
-            return np.zeros(t.shape) if g is None else _as_array(g)
-
-        wanted = [arg for arg in tensors if any(t.requires_grad for t in _tensors(arg))]
-        return tuple(_mapped(gradient, arg) for arg in wanted)
-
-    args = (*inputs, *((parameters,) if parameters else ()))
-    source = getattr(function, "forward", None) if parameters else function
-    names = [*_names(source, len(inputs), "x"), *(["parameters"] if parameters else [])]
-    return Checkable(_called(forward, names), backward, args)
-
-
-class _Held:
-    """A private copy of somebody's layer, turned into pure functions of inputs and parameters."""
-
-    def __init__(
-        self,
-        layer: Any,
-        inputs: tuple[Any, ...],
-        input_gradients: bool,
-        forward: str | Callable[..., Any],
-        backward: str | Callable[..., Any],
-        before: Callable[[Any], None] | None,
-    ) -> None:
-        self.layer, self.inputs, self.input_gradients = _copied(layer), inputs, input_gradients
-        self.run, self.turn_back, self.before = _method(forward), _method(backward), before
-        self.takes_dy = not isinstance(backward, str) or _required(getattr(layer, backward)) > 0
-        self.paths: dict[str, str] = {}
-
-    def forward(self, *args: Any) -> tuple[Any, Any]:
-        inputs, parameters = args, {}
-        if self.paths:
-            inputs, parameters = args[:-1], args[-1]
-        for path, value in parameters.items():
-            _set(self.layer, path, np.array(value))
-        if self.before is not None:
-            self.before(self.layer)
-        y = self.run(self.layer, *(inputs if self.input_gradients else self._constants()))
-        self._show(parameters)
-        return y, args
-
-    def backward(self, dy: Any, args: Any) -> tuple[Any, ...]:
-        self.forward(*args)  # the object remembers its latest forward only: make it this one
-        returned = self._turned_back(dy)
-        self._show(args[-1] if self.paths else {})
-        gradients: list[Any] = []
-        if self.input_gradients:
-            gradients = self._by_input(returned)
-        if self.paths:
-            gradients.append({path: _get(self.layer, g) for path, g in self.paths.items()})
-        return tuple(gradients)
-
-    def _show(self, parameters: Mapping[str, Array]) -> None:
-        """Write what the layer made of its parameters into the arguments, where the check looks."""
-        for path, value in parameters.items():
-            now = np.asarray(_get(self.layer, path))
-            if now.shape == value.shape and not np.array_equal(now, value, equal_nan=True):
-                value[...] = now
-
-    def _by_input(self, returned: Any) -> list[Any]:
-        """Return a gradient for each input that holds floating arrays."""
-        wanted = [n for n, x in enumerate(self.inputs) if any(_is_float(a) for _, a in leaves(x))]
-        if not isinstance(returned, (tuple, list)) or not wanted:
-            return [returned] if wanted else []
-        if len(wanted) == 1 and isinstance(self.inputs[wanted[0]], (tuple, list)):
-            nested = len(returned) == len(self.inputs) and isinstance(
-                returned[wanted[0]], (tuple, list)
-            )
-            return [returned[wanted[0]] if nested else returned]
-        if len(returned) == len(self.inputs):  # None, say, for the ids
-            return [returned[n] for n in wanted]
-        return list(returned)
-
-    def discovered(self) -> dict[str, str]:
-        """Return the path of each parameter and of its gradient, found after a backward."""
-        after = self._tried({})
-        arrays = {
-            path: a for path, a in _parameters(self.layer) if not self._overwritten(path, a, after)
-        }
-        paths = {path: _gradient_path(after, path, a) for path, a in arrays.items()}
-        lost = [path for path, g in paths.items() if g is None and path not in paths.values()]
-        if lost:
-            known = {path: gradient for path, gradient in paths.items() if gradient is not None}
-            raise ValueError(
-                f"found no gradient for {', '.join(lost)}: say where each parameter's is, such as "
-                f'parameters={{"{lost[0]}": "d{lost[0]}"}}, or leave out what is none: '
-                f"parameters={known}"
-            )
-        return {path: gradient for path, gradient in paths.items() if gradient is not None}
-
-    def _tried(self, values: Mapping[str, Array]) -> Any:
-        """Return a copy of the layer with these values set, after a forward and a backward."""
-        trial = _Held(self.layer, self.inputs, True, self.run, self.turn_back, self.before)
-        trial.takes_dy = self.takes_dy
-        for path, value in values.items():
-            _set(trial.layer, path, value)
-        y, _ = trial.forward(*self._constants())
-        trial._turned_back(map_leaves(np.ones_like, y))
-        return trial.layer
-
-    def _overwritten(self, path: str, value: Array, after: Any) -> bool:
-        """Whether it is a leftover of an earlier call: a call leaves the same, whatever it held."""
-        try:
-            left = _get(self._tried({path: value + 1}), path)
-        except Exception:  # the layer cannot work with other numbers there: they matter
-            return False
-        return np.array_equal(left, _get(after, path)) and not np.array_equal(left, value + 1)
-
-    def _turned_back(self, dy: Any) -> Any:
-        if callable(getattr(self.layer, "zero_grad", None)):
-            self.layer.zero_grad()
-        if self.takes_dy:
-            return self.turn_back(self.layer, dy)
-        scalar = next(a for _, a in leaves(dy)).reshape(())  # a loss, whose dy is understood
-        return map_leaves(lambda g: g * scalar, self.turn_back(self.layer))
-
-    def _constants(self) -> list[Any]:
-        return list(map_leaves(np.copy, list(self.inputs)))
-
-
-def _parameters(layer: Any) -> Iterator[tuple[str, Array]]:
-    """Yield the path and value of what looks like a parameter: a floating array in the object.
-
-    Attributes, dicts, lists and objects inside are walked; what is called gradients is passed over.
-    """
-    seen: set[int] = set()
-
-    def walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
-        if isinstance(value, np.ndarray):
-            if _is_float(value):
-                yield ".".join(path), value
-            return
-        if id(value) in seen or isinstance(value, _NO_HOLDERS):
-            return
-        seen.add(id(value))
-        for name, inner in _held_by(value).items():
-            if name not in _GRADIENTS and not name.startswith("__"):
-                yield from walk(inner, (*path, name))
-
-    yield from walk(layer, ())
-
-
-def _held_by(value: Any) -> dict[str, Any]:
-    """Return what a dict, a list or an object holds; a tuple cannot be set, so it holds nothing."""
-    if isinstance(value, Mapping):
-        return {str(key): inner for key, inner in value.items()}
-    if isinstance(value, list):
-        return {str(index): inner for index, inner in enumerate(value)}
-    slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
-    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    return {**held, **getattr(value, "__dict__", {})}
-
-
-def _gradient_path(layer: Any, path: str, parameter: Array) -> str | None:
-    """Return where the gradient of a parameter is, by the usual names, or None."""
-    steps = path.split(".")
-    candidates: list[list[str]] = []
-    for place in reversed(range(len(steps))):
-        before, name, after = steps[:place], steps[place], steps[place + 1 :]
-        # W and dW; params.W and dparams.W
-        candidates += [[*before, form.format(name), *after] for form in _GRADIENT_OF]
-        if name in _PARAMETERS or not after:  # params.W and grads.W, W and grads.W
-            kept = after or [name]
-            names = [[*kept[:-1], form.format(kept[-1])] for form in ("{}", *_GRADIENT_OF)]
-            candidates += [[*before, group, *rest] for group in _GRADIENTS for rest in names]
-        if name in ("data", "value") and not after:  # W.data and W.grad
-            candidates.append([*before, "grad"])
-    for candidate in candidates:
-        try:
-            found = _get(layer, ".".join(candidate))
-        except ValueError:
-            continue
-        if _is_float(found) and np.shape(found) == parameter.shape:
-            return ".".join(candidate)
-    return None
-
-
-def _get(root: Any, path: str) -> Any:
-    """Return what a path of attributes, keys and indices leads to."""
-    for step in path.split("."):
-        try:
-            if isinstance(root, Mapping):
-                root = root[step]
-            elif isinstance(root, (list, tuple)):
-                root = root[int(step)]
-            else:
-                root = getattr(root, step)
-        except (AttributeError, LookupError, ValueError):
-            owner = type(root).__name__
-            raise ValueError(f"there is no {path}: the {owner} has no {step!r}") from None
-    return root
-
-
-def _set(root: Any, path: str, value: Any) -> None:
-    parent, _, step = path.rpartition(".")
-    owner = _get(root, parent) if parent else root
-    if isinstance(owner, dict):
-        owner[step] = value
-    elif isinstance(owner, list):
-        owner[int(step)] = value
-    else:
-        setattr(owner, step, value)
-
-
-def _copied(layer: Any) -> Any:
-    try:
-        return copy.deepcopy(layer)
-    except Exception:  # what cannot be copied is used as it is
-        return layer
-
-
-def _method(method: str | Callable[..., Any]) -> Callable[..., Any]:
-    if callable(method):
-        return method
-    return lambda layer, *args: getattr(layer, method)(*args)
-
-
-def _required(function: Callable[..., Any]) -> int:
-    """Return how many positional arguments a function cannot do without."""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
-
-
-def _names(function: Any, count: int, otherwise: str) -> list[str]:
+def argument_names(function: Any, count: int, otherwise: str) -> list[str]:
     """Return names for the first arguments of a function."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -422,42 +83,21 @@ def _names(function: Any, count: int, otherwise: str) -> list[str]:
     return names if len(names) == count else [f"{otherwise}{n}" for n in range(count)]
 
 
-def _called(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+def named(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
     """Return the function with these argument names, which the report will show."""
 
-    def named(*args: Any) -> Any:
+    def call(*args: Any) -> Any:
         return function(*args)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     unique = names if len(set(names)) == len(names) else [f"x{n}" for n in range(len(names))]
     signature = inspect.Signature([inspect.Parameter(name, kind) for name in unique])
-    named.__signature__ = signature  # type: ignore[attr-defined]
-    return named
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    return call
 
 
-def _is_float(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a floating array or number."""
     return (
         isinstance(value, (np.ndarray, np.floating, float)) and np.asarray(value).dtype.kind == "f"
     )
-
-
-def _as_array(tensor: Any) -> Array:
-    return tensor.detach().numpy().copy()
-
-
-def _tensors(tree: Any) -> list[Any]:
-    if tree is None:
-        return []
-    if isinstance(tree, Mapping):
-        return [t for value in tree.values() for t in _tensors(value)]
-    if isinstance(tree, (tuple, list)):
-        return [t for value in tree for t in _tensors(value)]
-    return [tree]
-
-
-def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {key: _mapped(function, value) for key, value in tree.items()}
-    if isinstance(tree, (tuple, list)):
-        return tuple(_mapped(function, value) for value in tree)
-    return None if tree is None else function(tree)

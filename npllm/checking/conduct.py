@@ -65,7 +65,11 @@ def elsewhere(pair: Pair) -> Elsewhere | None:
     rng = np.random.default_rng(1)
 
     def moved(a: Array) -> Array:
-        return a * (1 + 1e-4 * rng.uniform(-1, 1, a.shape)).astype(a.dtype) if is_float(a) else a
+        if not is_float(a):
+            return a
+        # by a share of each number, which keeps its sign; zeros alone would not move at all
+        by = 1e-4 * rng.uniform(-1, 1, a.shape)
+        return a + (by * (a if a.any() else 1)).astype(a.dtype)
 
     args = map_leaves(moved, pair.args)
     try:

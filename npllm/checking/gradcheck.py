@@ -123,9 +123,11 @@ def gradcheck(
     dy = map_leaves(lambda a: _like_floats(rng.standard_normal(a.shape), a), y)
     # two runs of the same numbers may differ by a rounding, no more
     result = conduct(pair, dy, before, 2**12 * pair.eps)
-    findings = [*_too_short(y, pair), *result.found]
+    findings = [*_too_short(y, pair, "the forward returns {} for float64"), *result.found]
     if result.gradients is None:  # nothing can be compared, so nothing is allowed
         return GradcheckReport((), tuple(findings), (), str(pair.dtype))
+    for name, g in result.gradients.items():
+        findings += _too_short(g, pair, f"the gradient of {name} is {{}} where {name} is float64")
     kept = tuple(f for f in findings if f.key not in allowed)
     notes = [f"allowed: {f}" for f in findings if f.key in allowed]
     v = [a for _, a in leaves(dy)]
@@ -231,17 +233,15 @@ def _not_a_number(y: Any) -> Cause | None:
     return None
 
 
-def _too_short(y: Any, pair: Pair) -> list[Cause]:
-    short = {str(a.dtype) for _, a in leaves(y) if is_float(a) and a.dtype.itemsize < 8}
+def _too_short(tree: Any, pair: Pair, what: str) -> list[Cause]:
+    short = {str(a.dtype) for _, a in leaves(tree) if is_float(a) and a.dtype.itemsize < 8}
     if not short or pair.dtype != np.float64:
         return []
-    return [
-        Cause(
-            "float32",
-            f"the forward returns {', '.join(short)} for float64, too few digits to check; mend "
-            "that, or pass dtype=np.float32 if it can compute in nothing else",
-        )
-    ]
+    text = (
+        f"{what.format(', '.join(sorted(short)))}, too few digits to check; mend that, or pass "
+        "dtype=np.float32 if it can compute in nothing else"
+    )
+    return [Cause("float32", text)]
 
 
 def _sizes(pair: Pair, y: Any, named: Mapping[str, float]) -> dict[float, str]:

@@ -6,7 +6,7 @@ import argparse
 
 from npllm.atlas import MISTAKES, Trial, try_mistake
 from npllm.checking.report import aligned
-from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.cli.parser import Commands, add_command, add_seed, counted
 
 _LAYERS = tuple(dict.fromkeys(mistake.layer for mistake in MISTAKES))
 
@@ -89,9 +89,9 @@ def table(trials: list[Trial]) -> str:
         sum(t.ones_passes for t in trials),
     ]
     totals = (
-        f"{len(trials)} mistakes: {caught} rejected, a cause or a place named for {named}; passed "
-        f"at torch's default tolerance: {lost[0]}, at an absolute 2e-2: {lost[1]}, under a "
-        f"cotangent of ones: {lost[2]}"
+        f"{counted(len(trials), 'mistake')}: {caught} rejected, a cause or a place named for "
+        f"{named}; passed at torch's default tolerance: {lost[0]}, at an absolute 2e-2: "
+        f"{lost[1]}, under a cotangent of ones: {lost[2]}"
     )
     return "\n".join([*aligned(rows), "", totals])
 

@@ -6,7 +6,6 @@ import argparse
 import platform
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import npllm
 from npllm.certificate import CONFIGURATIONS, STEPS, TOLERANCE, Row, Section, certify, has_torch
 from npllm.checking.report import aligned, finite
 from npllm.checkpoint import write_json
-from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.cli.parser import Commands, add_command, add_json, add_seed, counted
 
 _DESCRIPTION = f"""\
 Prove every parameter of every model, element by element.
@@ -36,7 +35,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "certify", "prove every model", _DESCRIPTION, _run)
     parser.add_argument("names", nargs="*", metavar="MODEL", help=f"of {', '.join(CONFIGURATIONS)}")
-    parser.add_argument("--json", metavar="FILE", help="write the table there too")
+    add_json(parser, "table")
     parser.add_argument("--quick", action="store_true", help="one small configuration of each")
     add_seed(parser, "draws parameters and batches")
 
@@ -44,8 +43,6 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     if unknown := [name for name in options.names if name not in CONFIGURATIONS]:
         raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(CONFIGURATIONS)}")
-    if options.json and not Path(options.json).resolve().parent.is_dir():
-        raise ValueError(f"{options.json}: its folder does not exist")
     start = time.perf_counter()
     sections: list[Section] = []
     for name in options.names or CONFIGURATIONS:
@@ -57,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     verdict = "all ok" if summary["passed"] else f"{summary['failed']} FAILED"
     print(
         f"{summary['parameters']} parameters, {summary['elements']} numbers, after each of {STEPS} "
-        f"steps, in {len(sections)} configurations: {verdict}"
+        f"steps, in {counted(len(sections), 'configuration')}: {verdict}"
     )
     print(f"worst errors: {_worst('complex step', summary['complex_step'])}, {_torch(summary)}")
     print(f"{seconds:.1f} s")
@@ -71,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
             **summary,
             "sections": [asdict(section) for section in sections],
         }
-        write_json(Path(options.json), finite(report))
+        write_json(options.json, finite(report))
     return 0 if summary["passed"] else 1
 
 
@@ -84,6 +81,9 @@ def _table(section: Section) -> str:
         rows.append((row.parameter, str(row.elements), *ours, *theirs, verdict))
     symmetry = "symmetric" if section.symmetric else "NOT SYMMETRIC"
     lines = [*aligned(rows), f"derivative of the gradients: {symmetry} ({section.asymmetry:.1e})"]
+    if section.results is not None:
+        verdict = "ok" if section.results <= TOLERANCE else "FAILED"
+        lines.append(f"loss and final state beside torch: {section.results:.1e} {verdict}")
     return "\n".join(f"  {line}" for line in lines)
 
 
@@ -97,6 +97,7 @@ def _summary(sections: list[Section]) -> dict[str, Any]:
         "elements": sum(row.elements for row in rows),
         "complex_step": _largest(rows, "complex_step", "complex_ulps"),
         "torch": _largest(theirs, "torch", "torch_ulps") if has_torch() else None,
+        "results": float(np.max([s.results for s in sections])) if has_torch() else None,
         "asymmetry": float(np.max([section.asymmetry for section in sections])),
     }
 
@@ -113,4 +114,5 @@ def _worst(method: str, errors: dict[str, float]) -> str:
 def _torch(summary: dict[str, Any]) -> str:
     if summary["torch"] is None:
         return "torch is not installed"
-    return _worst("torch", summary["torch"])
+    results = f"loss and final state {summary['results']:.1e}"
+    return f"{_worst('torch', summary['torch'])}, {results}"

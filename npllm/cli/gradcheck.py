@@ -18,7 +18,7 @@ from npllm.checking import GradcheckReport, gradcheck
 from npllm.checking.methods import Method
 from npllm.checking.report import finite
 from npllm.checkpoint import write_json
-from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.cli.parser import Commands, add_command, add_json, add_seed, counted
 from npllm.proofs import CASES, Case
 
 _DESCRIPTION = """\
@@ -53,7 +53,7 @@ def add(commands: Commands) -> None:
         choices=get_args(Method),
         help="may be repeated (default: complex and central)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the reports there too")
+    add_json(parser, "reports")
     add_seed(parser, "draws arguments and cotangents")
 
 
@@ -63,8 +63,6 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError(
             f"there is no {', '.join(unknown)}; there are {', '.join(CASES)}, and files in .py"
         )
-    if options.json and not Path(options.json).resolve().parent.is_dir():
-        raise ValueError(f"{options.json}: its folder does not exist")
     start = time.perf_counter()
     reports: list[tuple[str, GradcheckReport]] = []
     for name in names:
@@ -83,12 +81,13 @@ def _run(options: argparse.Namespace) -> int:
         errors = worst.get(comparison.method, 0.0), comparison.error
         worst[comparison.method] = float(np.max(errors))  # NaN counts as the largest
     figures = ", ".join(f"{method} {error:.1e}" for method, error in worst.items()) or "none"
-    verdict = f"{failed} cases FAILED" if failed else "all ok"
-    print(f"{len(arguments)} arguments in {len(reports)} cases: {verdict}; worst errors: {figures}")
+    verdict = f"{counted(failed, 'case')} FAILED" if failed else "all ok"
+    what = f"{counted(len(arguments), 'argument')} in {counted(len(reports), 'case')}"
+    print(f"{what}: {verdict}; worst errors: {figures}")
     print(f"{time.perf_counter() - start:.1f} s")
     if options.json:
         found = [{"case": label, **report.to_dict()} for label, report in reports]
-        write_json(Path(options.json), finite(found))
+        write_json(options.json, finite(found))
     return 1 if failed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 formatter = argparse.RawDescriptionHelpFormatter
@@ -34,6 +35,22 @@ def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help=f"{what} (default: 0)")
 
 
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--json`` to a command."""
+    parser.add_argument(
+        "--json", type=_new_file, metavar="FILE", help=f"write the {what} there too"
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "case"), counted(2, "case")
+    ('1 case', '2 cases')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def seed(text: str) -> int:
     """Return a seed, an integer that is not negative."""
     return _at_least(text, 0)
@@ -42,6 +59,15 @@ def seed(text: str) -> int:
 def positive(text: str) -> int:
     """Return an integer above zero."""
     return _at_least(text, 1)
+
+
+def _new_file(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder, not a file to write")
+    if not path.resolve().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: its folder does not exist")
+    return path
 
 
 def _at_least(text: str, low: int) -> int:

@@ -598,3 +598,36 @@ def test_what_has_no_gradient_is_named_and_so_is_what_has() -> None:
 
     with pytest.raises(ValueError, match=r"for running_mean.*parameters=\{'params.0': 'grads.0'"):
         from_object(Averaging(1.0), X)
+
+
+# what is no layer
+
+
+def test_a_class_is_no_object() -> None:
+    with pytest.raises(TypeError, match="takes an object, got the class Attributes: make one"):
+        from_object(Attributes, X)
+
+
+def test_a_missing_method_is_named() -> None:
+    with pytest.raises(TypeError, match="Inner has no method backwards: name it, backward="):
+        from_object(Inner(1.0), X, backward="backwards")
+
+
+@pytest.mark.parametrize("result", [3.0, (1.0, X, X)])
+def test_a_loss_without_its_gradients_is_refused(result: Any) -> None:
+    with pytest.raises(TypeError, match=r"must return the pair \(loss, grads\), got "):
+        gradcheck(*from_loss(lambda x: result, X))
+
+
+def test_a_function_of_torch_that_writes_to_dy_is_found(torch: Any) -> None:
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            return dy.mul_(2)
+
+    report = gradcheck(*from_torch(Double.apply, X))
+    assert [cause.key for cause in report.findings] == ["mutated_dy"]

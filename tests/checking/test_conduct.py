@@ -466,3 +466,28 @@ def test_two_halves_of_one_buffer_share_nothing() -> None:
         return d[:, :3], d[:, 3:]
 
     assert gradcheck(forward, backward, args).passed
+
+
+def test_a_stale_array_shows_at_zero_too() -> None:
+    kept: dict[str, np.ndarray] = {}
+
+    def forward(x: np.ndarray, w: np.ndarray) -> Any:
+        kept["x"] = x
+        return x * w, (x, w)
+
+    args = [np.zeros((3, 4)), np.random.default_rng(0).normal(size=(3, 4))]
+    report = gradcheck(forward, lambda dy, cache: (dy * cache[1], dy * kept["x"]), args)
+    assert [cause.key for cause in report.findings] == ["stale"]
+    assert gradcheck(forward, lambda dy, cache: (dy * cache[1], dy * cache[0]), args)
+
+
+def test_a_gradient_of_fewer_digits_than_its_argument_is_found() -> None:
+    x = np.array([0.5, 2.2])
+
+    def backward(dy: np.ndarray, _: Any) -> Any:
+        return np.zeros_like(dy, np.float32)  # zero is zero in any precision
+
+    report = gradcheck(lambda x: (np.floor(x), None), backward, x, methods="central")
+    assert [cause.key for cause in report.findings] == ["float32"]
+    assert "the gradient of x is float32 where x is float64" in str(report)
+    assert gradcheck(lambda x: (np.floor(x), None), lambda dy, _: 0 * dy, x, methods="central")

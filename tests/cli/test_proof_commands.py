@@ -57,7 +57,7 @@ def test_certify_proves_every_parameter(npllm, folder, names):
     for name in LSTMLanguageModel(5, 3, 3, num_layers=2, tie_weights=True).parameters.shapes:
         assert f"  {name} " in out
     assert "derivative of the gradients: symmetric" in out
-    assert "in 1 configurations: all ok" in out
+    assert "in 1 configuration: all ok" in out
     assert "torch is not installed" in out
     assert "FAILED" not in out
     assert list(folder.iterdir()) == []
@@ -159,7 +159,7 @@ def test_atlas_tells_a_mistake_that_passes(npllm, monkeypatch):
     status, out, errors = npllm("atlas", "dropout")
     assert (status, errors) == (1, "")
     assert "PASSES" in out
-    assert "1 mistakes: 0 rejected" in out
+    assert "1 mistake: 0 rejected" in out
 
 
 def test_atlas_refuses_what_it_has_not(one_line):
@@ -191,7 +191,7 @@ def test_gradcheck_of_a_file(npllm, folder):
     assert (status, errors) == (0, "")
     assert "mine.py: square" in out
     assert "complex step" in out
-    assert "1 arguments in 1 cases: all ok" in out
+    assert "1 argument in 1 case: all ok" in out
 
 
 def test_gradcheck_of_a_wrong_file(npllm, folder):
@@ -199,7 +199,7 @@ def test_gradcheck_of_a_wrong_file(npllm, folder):
     status, out, errors = npllm("gradcheck", "mine.py")
     assert (status, errors) == (1, "")
     assert "it is 0.166667 times what it must be" in out
-    assert "1 cases FAILED" in out
+    assert "1 case FAILED" in out
     (folder / "sizes.py").write_text(SIZES)
     assert "1 / 6, and 6 is heads" in npllm("gradcheck", "sizes.py")[1]
     (folder / "shared.py").write_text(SHARED)
@@ -216,7 +216,7 @@ def test_gradcheck_of_files_and_layers(npllm, folder):
     (folder / "yours.py").write_text(WRONG)
     status, out, _ = npllm("gradcheck", "mine.py", "tanh", "yours.py")
     assert status == 1
-    assert "4 arguments in 4 cases: 1 cases FAILED" in out
+    assert "4 arguments in 4 cases: 1 case FAILED" in out
 
 
 def test_gradcheck_by_other_methods(npllm, folder):
