@@ -277,7 +277,7 @@ def _asymmetry(
 
 
 def _error(analytic: Array, expected: Array) -> tuple[float, float]:
-    """Return the largest difference relative to the largest gradient, and in its last places."""
+    """Return the largest difference relative to the largest number, and in its last places."""
     largest = max(float(np.abs(analytic).max()), float(np.abs(expected).max()))
     difference = float(np.abs(analytic - expected).max())
     if not np.isfinite(difference):

@@ -123,7 +123,7 @@ def plot_gradcheck(out: str | os.PathLike[str], layer: str = "lstm", seed: int =
     axes.set(
         xlabel="step h",
         ylabel="relative error of the derivative",
-        title=f"{layer}: a large step bends, a small one rounds; the complex step does neither",
+        title=f"{layer}: a large step bends, a small one rounds; the complex step may be tiny",
         xscale="log",
         yscale="log",
         ylim=(1e-17, 1e1),

@@ -11,7 +11,7 @@ Objects are adapted in :mod:`npllm.checking.objects`, torch in :mod:`npllm.check
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,8 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
     """Adapt ``loss, grads = function(*params)``, a scalar and its gradients.
 
     Each of ``params`` is an array or a nested dict, list or tuple of arrays; ``grads`` has the
-    structure of the one, or is a tuple with an entry for each.
+    structure of the one, or is a tuple with an entry for each; entries of other names are passed
+    over.
 
     Raises:
         TypeError: in the check, if the function does not return a pair.
@@ -62,8 +63,8 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
             what = type(result).__name__
             raise TypeError(f"the function must return the pair (loss, grads), got {what}")
         loss, grads = result
-        if np.size(loss) != 1:
-            raise ValueError(f"the loss must be a scalar, got shape {np.shape(loss)}")
+        if isinstance(loss, Mapping) or np.size(loss) != 1:
+            raise ValueError(f"the loss must be a scalar, got {_kind(loss)}")
         return loss, grads
 
     def backward(dloss: Any, grads: Any) -> Any:
@@ -71,6 +72,11 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
 
     names = argument_names(function, len(params), "params")
     return Checkable(named(forward, names), backward, params)
+
+
+def _kind(value: Any) -> str:
+    """Return a dict's type, or an array's shape, for a message."""
+    return "a dict" if isinstance(value, Mapping) else f"shape {np.shape(value)}"
 
 
 def argument_names(function: Any, count: int, otherwise: str) -> list[str]:

@@ -63,13 +63,14 @@ class Elsewhere(NamedTuple):
 def elsewhere(pair: Pair) -> Elsewhere | None:
     """Run the pair at a point nearby; None where that is outside the layer's domain."""
     rng = np.random.default_rng(1)
+    share = max(1e-4, 2**16 * pair.eps)  # well above what two calls may differ by
 
     def moved(a: Array) -> Array:
         if not is_float(a):
             return a
         # by a share of each number, which keeps its sign; zeros alone would not move at all
-        by = 1e-4 * rng.uniform(-1, 1, a.shape)
-        return a + (by * (a if a.any() else 1)).astype(a.dtype)
+        by = share * rng.uniform(-1, 1, a.shape)
+        return (a * (1 + by) if a.any() else a + by).astype(a.dtype)
 
     args = map_leaves(moved, pair.args)
     try:
@@ -132,7 +133,11 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
                 each[name] = g
         return Conduct(each, None, [*found, Cause("accumulated", text)])
     found += _same_cache_again(pair, dy, gradients, tolerance)
-    found += _nonlinear(pair, dy, gradients, tolerance)
+    floating = all(g is None or is_float(g) for g in gradients.values())
+    if floating:  # what is cut to integers is not linear either, and is told apart
+        nonlinear = _nonlinear(pair, dy, gradients, tolerance)
+        written = any(f.key.startswith("mutated") for f in found)
+        found += [f for f in nonlinear if f.key != "nonlinear" or not written]
     earlier = None
     if before is not None:
         found += _stale(pair, dy, gradients, before, tolerance)

@@ -106,7 +106,8 @@ def _near(e: Evidence) -> Cause | None:
     if e.steady is None or 2 * off <= np.count_nonzero(e.n):  # a few small ones may be wrong
         return None
     if e.steady < 0.5 and 1e-9 < error < 1e-5:
-        return Cause("float32", f"right to {error:.0e}: something is rounded to float32 on the way")
+        text = f"right to {error:.0e}: something is rounded to float32 on the way"
+        return Cause("float32", f"{text}, or large numbers cancel")
     if e.steady > 0.9:
         return Cause(
             "epsilon",

@@ -136,7 +136,7 @@ def richardson(line: Line, h: float) -> Estimate:
     for refinement in range(3):
         try:
             found = _tableau(line, h / SHRINK**refinement)
-        except ValueError:  # the step left the domain of the forward: a smaller one may not
+        except Exception:  # the step left the domain of the forward: a smaller one may not
             if refinement == 2 and np.isnan(best.value):
                 raise
             continue

@@ -34,7 +34,7 @@ _NO_HOLDERS = (
 def from_object(
     layer: Any,
     *inputs: Any,
-    parameters: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str | None] | None = None,
     input_gradients: bool = True,
     forward: str | Callable[..., Any] = "forward",
     backward: str | Callable[..., Any] = "backward",
@@ -49,10 +49,11 @@ def from_object(
         layer: has ``forward(*inputs) -> y`` and ``backward(dy)`` -> the gradient of its input, or
             a tuple of them, or None; a loss's ``backward()`` may take nothing.
         inputs: of its forward.
-        parameters: the path to each parameter, and the path to its gradient: ``{"W": "dW"}``,
-            ``{"params.W": "grads.W"}``, ``{"layers.0.weight.data": "layers.0.weight.grad"}``; a
-            step of a path is an attribute, a key or an index. Where None they are found by the
-            usual names; ``{}`` checks the inputs alone.
+        parameters: paths to parameters whose gradients are not found by the usual names, and the
+            paths to their gradients: ``{"W": "slope"}``, ``{"layers.0.kernel.data":
+            "layers.0.kernel.slope"}``; a step of a path is an attribute, a key or an index. None
+            in place of a gradient's path leaves out what is no parameter. All others are found;
+            but ``{}`` checks the inputs alone.
         input_gradients: whether the backward returns gradients of the inputs.
         forward: the method, or ``function(layer, *inputs)``.
         backward: the method, or ``function(layer, dy)``.
@@ -62,7 +63,7 @@ def from_object(
         What ``gradcheck`` takes; its last argument is the dict of parameters.
 
     Raises:
-        TypeError: it is a class, or lacks a method.
+        TypeError: it is a class, lacks a method, or its backward takes more than dy.
         ValueError: the object has floating arrays whose gradients are not found.
 
     >>> from npllm.checking import gradcheck
@@ -87,8 +88,16 @@ def from_object(
                 f"{type(layer).__name__} has no method {method}: name it, {role}=..., or pass a "
                 "function of the object"
             )
+    if isinstance(backward, str) and _required(getattr(layer, backward)) > 1:
+        raise TypeError(
+            f"{type(layer).__name__}.{backward} takes more than dy: methods of the form "
+            "(y, cache) = forward(x), backward(dy, cache) are a pair, gradcheck(layer.forward, "
+            "layer.backward, args)"
+        )
     held = _Held(layer, inputs, input_gradients, forward, backward, before)
-    paths = held.discovered() if parameters is None else dict(parameters)
+    paths: dict[str, str] = {}
+    if parameters is None or parameters:
+        paths = held.discovered(parameters or {})
     held.paths = paths
     values = {path: np.array(_get(layer, path)) for path in paths}
     args = (*(inputs if input_gradients else ()), *((values,) if paths else ()))
@@ -159,21 +168,28 @@ class _Held:
             return [returned[n] for n in wanted]
         return list(returned)
 
-    def discovered(self) -> dict[str, str]:
-        """Return the path of each parameter and of its gradient, found after a backward."""
+    def discovered(self, named: Mapping[str, str | None]) -> dict[str, str]:
+        """Return the path of each parameter and of its gradient, named or found."""
         after = self._tried({})
+        for path, gradient in named.items():
+            for each in (path, gradient):
+                if each is not None:
+                    _get(after, each)
         arrays = {
-            path: a for path, a in _parameters(self.layer) if not self._overwritten(path, a, after)
+            path: a
+            for path, a in _parameters(self.layer)
+            if path not in named and not self._overwritten(path, a, after)
         }
-        paths = {path: _gradient_path(after, path, a) for path, a in arrays.items()}
-        lost = [path for path, g in paths.items() if g is None and path not in paths.values()]
+        found = {path: _gradient_path(after, path, a) for path, a in arrays.items()}
+        taken = {*found.values(), *named.values()}
+        lost = [path for path, g in found.items() if g is None and path not in taken]
         if lost:
-            known = {path: gradient for path, gradient in paths.items() if gradient is not None}
             raise ValueError(
-                f"found no gradient for {', '.join(lost)}: say where each parameter's is, such as "
-                f'parameters={{"{lost[0]}": "d{lost[0]}"}}, or leave out what is none: '
-                f"parameters={known}"
+                f"found no gradient for {', '.join(lost)}: say where it is, or None for what is no "
+                f'parameter: parameters={{"{lost[0]}": "{_beside(lost[0])}"}} or '
+                f'parameters={{"{lost[0]}": None}}'
             )
+        paths = {**found, **named}
         return {path: gradient for path, gradient in paths.items() if gradient is not None}
 
     def _tried(self, values: Mapping[str, Array]) -> Any:
@@ -261,6 +277,12 @@ def _gradient_path(layer: Any, path: str, parameter: Array) -> str | None:
         if is_number(found) and np.shape(found) == parameter.shape:
             return ".".join(candidate)
     return None
+
+
+def _beside(path: str) -> str:
+    """Return where the gradient of a parameter might be."""
+    parent, dot, name = path.rpartition(".")
+    return f"{parent}{dot}d{name}"
 
 
 def _get(root: Any, path: str) -> Any:

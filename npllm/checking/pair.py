@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numpy.exceptions import ComplexWarning
 
 from npllm.checking.methods import Line, precision_of
-from npllm.checking.trees import Array, leaves, map_leaves
+from npllm.checking.trees import Array, leaves, map_leaves, map_named
 
 Direction = tuple[int, ...] | int  # an element's index, or the seed of a random direction
 
@@ -29,6 +29,13 @@ def is_float(array: Array) -> bool:
 def drawn(seed: int, shape: tuple[int, ...]) -> Array:
     """Return a random direction."""
     return np.random.default_rng((seed, SALT)).standard_normal(shape)
+
+
+def product(gradient: Array, direction: Direction) -> float:
+    """Return an element of a gradient, or its product with a random direction."""
+    if isinstance(direction, tuple):
+        return float(gradient[direction])
+    return float(np.sum(gradient * drawn(direction, gradient.shape)))
 
 
 class Pair:
@@ -54,10 +61,16 @@ class Pair:
     ) -> None:
         self.forward, self.backward = forward, backward
         self.dtype, self.eps = np.dtype(dtype), precision_of(dtype).eps
+        for role, function in {"forward": forward, "backward": backward}.items():
+            if not callable(function):
+                raise TypeError(
+                    f"{role} must be a function, got {type(function).__name__}; for layers "
+                    "written in another way see npllm.checking.adapters"
+                )
         args = [args] if isinstance(args, (np.ndarray, Mapping, float)) else list(args)
         self.names = _argument_names(forward, len(args))
         self.args: list[Any] = [
-            map_leaves(self._checked(name), arg) for name, arg in zip(self.names, args, strict=True)
+            map_named(self._checked, arg, name) for name, arg in zip(self.names, args, strict=True)
         ]
         self._plain = {n: arg for n, arg in enumerate(args) if _is_plain(arg)}
         self.floating = [
@@ -69,24 +82,21 @@ class Pair:
         if not any(a.size for a in self.leaves.values()):
             raise ValueError("every floating array in args is empty: there is nothing to check")
 
-    def _checked(self, name: str) -> Callable[[Array], Any]:
-        def check(array: Array) -> Any:
-            if array.dtype.kind == "c":
-                raise TypeError(f"{name} is {array.dtype}, and gradcheck needs {self.dtype}")
-            if is_float(array) and array.dtype != self.dtype and self.dtype == np.float64:
-                if array.dtype.itemsize > self.dtype.itemsize:
-                    raise TypeError(f"{name} is {array.dtype}, and gradcheck needs float64")
-                raise TypeError(
-                    f"{name} is {array.dtype}, and gradcheck needs float64: a difference of two "
-                    "float32 losses keeps about three digits, too few to tell a wrong gradient "
-                    f"from rounding; pass {name}.astype(np.float64), or, for a layer that can do "
-                    "no better, dtype=np.float32"
-                )
-            if is_float(array) and np.isnan(array).any():
-                raise ValueError(f"{name} holds NaN: there is no derivative to check")
-            return array.astype(self.dtype) if is_float(array) else array.copy()
-
-        return check
+    def _checked(self, name: str, array: Array) -> Any:
+        if array.dtype.kind == "c":
+            raise TypeError(f"{name} is {array.dtype}, and gradcheck needs {self.dtype}")
+        if is_float(array) and array.dtype != self.dtype and self.dtype == np.float64:
+            if array.dtype.itemsize > self.dtype.itemsize:
+                raise TypeError(f"{name} is {array.dtype}, and gradcheck needs float64")
+            raise TypeError(
+                f"{name} is {array.dtype}, and gradcheck needs float64: a difference of two "
+                "float32 losses keeps about three digits, too few to tell a wrong gradient "
+                "from rounding; convert it with astype(np.float64), or, for a layer that can do "
+                "no better, pass dtype=np.float32"
+            )
+        if is_float(array) and np.isnan(array).any():
+            raise ValueError(f"{name} holds NaN: there is no derivative to check")
+        return array.astype(self.dtype) if is_float(array) else array.copy()
 
     def all_leaves(self) -> dict[str, Array]:
         """Return every array of the arguments by name, ids and masks too."""
@@ -94,6 +104,11 @@ class Pair:
         for name, arg in zip(self.names, self.args, strict=True):
             named.update(leaves(arg, name))
         return named
+
+    def at(self, args: list[Any]) -> Pair:
+        """Return the pair at other arguments of the same kinds and shapes."""
+        given = [self._plain.get(n, arg) for n, arg in enumerate(args)]
+        return Pair(self.forward, self.backward, given, self.dtype)
 
     def run(self, args: list[Any]) -> tuple[Any, Any]:
         """Return (y, cache) of copies of ``args``.
@@ -124,12 +139,18 @@ class Pair:
         """Return what a backward returned by the names of the floating arrays; None where absent.
 
         Raises:
-            ValueError: there is another number of gradients than of floating arguments.
+            TypeError: one is no array of numbers.
+        ValueError: there is another number of gradients than of floating arguments.
         """
         claims = self._by_argument(returned)
         found: dict[str, Array | None] = {}
         for n, claim in zip(self.floating, claims, strict=True):
             claimed = dict(leaves(claim, self.names[n]))
+            for name, array in claimed.items():
+                if array.dtype.kind not in "fciub":
+                    what = type(claim).__name__ if array.dtype == object else array.dtype
+                    text = f"the gradient of {name} must be an array of numbers"
+                    raise TypeError(f"{text}, got {what}")
             for name, x in leaves(self.args[n], self.names[n]):
                 if is_float(x):
                     found[name] = claimed.get(name)
@@ -147,10 +168,14 @@ class Pair:
             gradients = [gradients] if as_it_is else gradients
         elif not several:
             gradients = [gradients]
+        if len(gradients) == len(self.args):  # None, say, in the place of ids
+            gradients = [gradients[n] for n in self.floating]
         if len(gradients) != len(names):
             got = len(gradients) if several else type(gradients[0]).__name__
+            passed_over = [name for name in self.names if name not in names]
+            none = f"; {', '.join(passed_over)} hold no floating numbers" if passed_over else ""
             raise ValueError(
-                f"backward must return a gradient for each of {', '.join(names)}, got {got}"
+                f"backward must return a gradient for each of {', '.join(names)}, got {got}{none}"
             )
         return list(gradients)
 

@@ -69,6 +69,12 @@ class Comparison:
         return self.analytic / self.numeric if self.numeric else math.nan
 
     def __str__(self) -> str:
+        if self.method == "symmetry":
+            return (
+                f"derivative of the backward: u . Hv {self.analytic:.9g}, v . Hu {self.numeric:.9g}"
+                f"; error {self.error:.1e} of their terms, "
+                f"at most {max(self.tolerance, self.rounding):.0e} passes"
+            )
         place = "a random direction" if self.index is None else f"index {list(self.index)}"
         ratio = f", ratio {self.ratio:.6g}" if math.isfinite(self.ratio) else ""
         return (

@@ -18,6 +18,7 @@ from npllm.checking.report import Comparison
 from npllm.checking.trees import Array, leaves, map_leaves, map_named
 
 STEP = 1e-20
+REAL_STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # of the difference that a complex step is held against
 
 
 def hvp(
@@ -40,7 +41,8 @@ def hvp(
         H v: one for each floating argument, in its structure.
 
     Raises:
-        TypeError: the backward turns complex numbers into real ones.
+        TypeError: the backward turns complex numbers into real ones, or the pair is not analytic
+            (an abs, a conjugate, a norm): the complex step then gives no derivative.
         ValueError: there is another number of vectors, or one has another shape.
 
     >>> def forward(x):
@@ -69,6 +71,8 @@ def hessian_symmetry(
     seed: int = 0,
 ) -> Comparison:
     """Compare u . Hv with v . Hu for random u and v, H the derivative of the backward.
+
+    Both must be analytic, as for :func:`hvp`.
 
     The derivative of a gradient is symmetric. A backward whose derivative is not is the gradient of
     no function at all, whatever the forward: this check does not look at it beyond its cache.
@@ -132,9 +136,53 @@ def _product(pair: Pair, vectors: Sequence[Any], dy: Any) -> list[Any]:
             got = "nothing" if g is None else str(g.dtype)
             raise TypeError(f"the backward must keep complex numbers, got {got} for {name}")
         products[name] = g.imag / STEP
+    _check_analytic(pair, vectors, dy, products)
     return [
         map_named(
             lambda name, a: products.get(name, np.zeros(a.shape)), pair.args[n], pair.names[n]
         )
         for n in pair.floating
     ]
+
+
+def _check_analytic(
+    pair: Pair, vectors: Sequence[Any], dy: Any, products: dict[str, Array]
+) -> None:
+    """Raise TypeError where no difference of real gradients agrees with the complex step."""
+    moves: dict[str, Array] = {}
+    for n, vector in zip(pair.floating, vectors, strict=True):
+        moves.update(leaves(vector, pair.names[n]))
+    longest = max((float(np.abs(v).max(initial=0)) for v in moves.values()), default=0.0)
+    if longest == 0:
+        return
+
+    def gradients(step: float) -> dict[str, Array | None]:
+        args = [
+            map_named(lambda name, a: a + step * moves[name] if is_float(a) else a, arg, name)
+            for arg, name in zip(pair.args, pair.names, strict=True)
+        ]
+        _, cache = pair.run_on(args)
+        return pair.gradients(map_leaves(np.copy, dy), cache)
+
+    for h in (step / longest for step in REAL_STEPS):
+        try:
+            after, before = gradients(h), gradients(-h)
+        except ValueError:  # the step left the domain of the forward
+            continue
+        off = largest = size = 0.0
+        for name, product in products.items():
+            a, b = after[name], before[name]
+            if a is None or b is None or not product.size:
+                continue
+            if not (np.isfinite(a).all() and np.isfinite(b).all()):
+                return  # there is no derivative to hold it against
+            difference = (a - b) / (2 * h)
+            off = max(off, float(np.abs(difference - product).max()))
+            largest = max(largest, float(np.abs(difference).max()), float(np.abs(product).max()))
+            size = max(size, float(np.abs(a).max()))
+        if off <= 1e-3 * largest + ROUNDING * pair.eps * size / h:
+            return
+    raise TypeError(
+        "the complex step through the backward is no derivative of it: the forward or the backward "
+        "is not analytic (an abs, a norm, a conjugate, a maximum of complex numbers on the way)"
+    )

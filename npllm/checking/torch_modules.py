@@ -39,11 +39,20 @@ def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
                 return module(*args)
             return torch.func.functional_call(module, args[-1], args[:-1])
 
+    def tensor(a: Array) -> Any:
+        if a.dtype.kind not in "fiub":  # a string, an object
+            return a.item()
+        # in the array's own memory: a Function that writes to it shows
+        return torch.from_numpy(np.asarray(a, order="C")).requires_grad_(is_number(a))
+
     def forward(*args: Any) -> tuple[Any, Any]:
-        tensors = map_leaves(lambda a: torch.tensor(a, requires_grad=is_number(a)), list(args))
+        tensors = map_leaves(tensor, list(args))
         y = call(*tensors)
+        if strange := [t for t in _tensors(y) if not isinstance(t, torch.Tensor)]:
+            what = type(strange[0]).__name__
+            raise TypeError(f"the function must return tensors, got {what}")
         outputs = [t for t in _tensors(y) if t.requires_grad]
-        sources = [t for t in _tensors(tensors) if t.requires_grad]
+        sources = [t for t in _tensors(tensors) if _learns(t)]
         return _mapped(_as_array, y), (y, outputs, sources, tensors)
 
     def backward(dy: Any, cache: Any) -> Any:
@@ -61,13 +70,17 @@ def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
             g = by_id.get(id(t))  # None where the output does not depend on it
             return np.zeros(t.shape) if g is None else _as_array(g)
 
-        wanted = [arg for arg in tensors if any(t.requires_grad for t in _tensors(arg))]
+        wanted = [arg for arg in tensors if any(map(_learns, _tensors(arg)))]
         return tuple(_mapped(gradient, arg) for arg in wanted)
 
     args = (*inputs, *((parameters,) if parameters else ()))
     source = getattr(function, "forward", None) if parameters else function
     names = [*argument_names(source, len(inputs), "x"), *(["parameters"] if parameters else [])]
     return Checkable(named(forward, names), backward, args)
+
+
+def _learns(value: Any) -> bool:
+    return bool(getattr(value, "requires_grad", False))
 
 
 def _as_array(tensor: Any) -> Array:

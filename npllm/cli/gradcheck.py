@@ -65,30 +65,44 @@ def _run(options: argparse.Namespace) -> int:
         )
     start = time.perf_counter()
     reports: list[tuple[str, GradcheckReport]] = []
+    errors: list[tuple[str, str]] = []
     for name in names:
-        for case, extra in _cases(name, np.random.default_rng(options.seed)):
-            chosen = {"sizes": case.sizes, **extra, "seed": options.seed}
-            if options.method:
-                chosen["methods"] = options.method
-            with _told(name, f"{case.label}: "):
-                report = gradcheck(case.forward, case.backward, case.args, **chosen)
-            print(f"{name}: {case.label}\n{_indented(str(report))}\n", flush=True)
-            reports.append((f"{name}: {case.label}", report))
+        with _importable(name):
+            for case, extra in _cases(name, np.random.default_rng(options.seed)):
+                chosen = {"sizes": case.sizes, **extra, "seed": options.seed}
+                if options.method:
+                    chosen["methods"] = options.method
+                label = f"{name}: {case.label}"
+                try:
+                    with _told(name, f"{case.label}: "):
+                        report = gradcheck(case.forward, case.backward, case.args, **chosen)
+                except _CaseError as error:  # the other cases are checked all the same
+                    print(f"{label}\n  ERROR: {error}\n", flush=True)
+                    errors.append((label, str(error)))
+                    continue
+                print(f"{label}\n{_indented(str(report))}\n", flush=True)
+                reports.append((label, report))
+    if errors and not reports:
+        raise ValueError(errors[0][1])
     arguments = [argument for _, report in reports for argument in report.arguments]
     failed = sum(not report.passed for _, report in reports)
     worst: dict[str, float] = {}
     for comparison in (c for argument in arguments for c in argument.comparisons):
-        errors = worst.get(comparison.method, 0.0), comparison.error
-        worst[comparison.method] = float(np.max(errors))  # NaN counts as the largest
+        pair = worst.get(comparison.method, 0.0), comparison.error
+        worst[comparison.method] = float(np.max(pair))  # NaN counts as the largest
     figures = ", ".join(f"{method} {error:.1e}" for method, error in worst.items()) or "none"
     verdict = f"{counted(failed, 'case')} FAILED" if failed else "all ok"
-    what = f"{counted(len(arguments), 'argument')} in {counted(len(reports), 'case')}"
-    print(f"{what}: {verdict}; worst errors: {figures}")
+    if errors:
+        rest = verdict.replace("all", "the others")
+        verdict = f"{counted(len(errors), 'case')} could not be run, {rest}"
+    cases = counted(len(reports) + len(errors), "case")
+    print(f"{counted(len(arguments), 'argument')} in {cases}: {verdict}; worst errors: {figures}")
     print(f"{time.perf_counter() - start:.1f} s")
     if options.json:
         found = [{"case": label, **report.to_dict()} for label, report in reports]
+        found += [{"case": label, "passed": False, "error": error} for label, error in errors]
         write_json(options.json, finite(found))
-    return 1 if failed else 0
+    return 1 if failed or errors else 0
 
 
 def _cases(name: str, rng: np.random.Generator) -> Iterator[tuple[Case, dict[str, Any]]]:
@@ -104,25 +118,46 @@ def _cases(name: str, rng: np.random.Generator) -> Iterator[tuple[Case, dict[str
         raise ValueError(f"{name} must define {form}")
     for case in found:
         what = f"a tuple of {len(case)}" if isinstance(case, tuple) else type(case).__name__
-        if not isinstance(case, tuple) or not 4 <= len(case) <= 5 or not callable(case[1]):
+        if not isinstance(case, tuple) or not 4 <= len(case) <= 5:
             raise ValueError(f"{name} must define {form}; it yields {what}")
+        for role, function in zip(("forward", "backward"), case[1:3], strict=True):
+            if not callable(function):
+                kind = type(function).__name__
+                raise ValueError(f"{name}: the {role} of {case[0]} must be a function, got {kind}")
         extra = case[4] if len(case) == 5 else {}
         if not isinstance(extra, dict) or not set(extra) <= _OPTIONS:
+            got = type(extra).__name__
+            if isinstance(extra, dict):
+                got = ", ".join(sorted(set(map(str, extra)) - _OPTIONS))
+            known = ", ".join(sorted(_OPTIONS))
             raise ValueError(
-                f"{name}: the options of {case[0]} must be a dict of {', '.join(sorted(_OPTIONS))}"
+                f"{name}: the options of {case[0]} must be a dict of {known}, got {got}"
             )
         yield Case(*case[:4]), extra
 
 
 def _loaded(name: str) -> dict[str, Any]:
-    """Run a file as Python runs a script, with its own folder to import from."""
+    """Run a file as Python runs a script."""
     Path(name).read_bytes()  # what keeps the file from being read is said as Python says it
+    return runpy.run_path(name)
+
+
+@contextmanager
+def _importable(name: str) -> Iterator[None]:
+    """Let a file of the user's import what lies beside it."""
+    if name in CASES:
+        yield
+        return
     folder = str(Path(name).resolve().parent)
     sys.path.insert(0, folder)
     try:
-        return runpy.run_path(name)
+        yield
     finally:
         sys.path.remove(folder)
+
+
+class _CaseError(ValueError):
+    """What goes wrong in a file of the user's."""
 
 
 @contextmanager
@@ -133,10 +168,22 @@ def _told(name: str, label: str = "") -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if name in CASES or (isinstance(error, OSError) and error.filename == name):
             raise
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == name]
-        at = f" (line {lines[-1]})" if lines else ""
-        raise ValueError(f"{name}: {label}{type(error).__name__}: {error}{at}") from error
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise _CaseError(f"{name}: {label}{what}{_place(error, name)}") from error
+
+
+def _place(error: BaseException, name: str) -> str:
+    """Return the line in the user's file, or in a file that it uses, where it went wrong."""
+    folder = Path(name).resolve().parent
+    frames = []
+    while error.__cause__ is not None:  # the checker's word for it has the user's error behind it
+        error = error.__cause__
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_file() and folder in path.resolve().parents:
+            inside = path.resolve() == Path(name).resolve()
+            frames.append(f" ({'' if inside else path.name + ', '}line {frame.lineno})")
+    return frames[-1] if frames else ""
 
 
 def _indented(text: str) -> str:

@@ -63,6 +63,8 @@ def positive(text: str) -> int:
 
 def _new_file(text: str) -> Path:
     path = Path(text)
+    if path.suffix != ".json":
+        raise argparse.ArgumentTypeError(f"must name a file that ends in .json, got {text}")
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder, not a file to write")
     if not path.resolve().parent.is_dir():

@@ -491,3 +491,49 @@ def test_a_gradient_of_fewer_digits_than_its_argument_is_found() -> None:
     assert [cause.key for cause in report.findings] == ["float32"]
     assert "the gradient of x is float32 where x is float64" in str(report)
     assert gradcheck(lambda x: (np.floor(x), None), lambda dy, _: 0 * dy, x, methods="central")
+
+
+def test_a_stale_array_shows_in_float32() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    kept: dict[str, Any] = {}
+
+    def forward(x: np.ndarray) -> Any:
+        kept["x"] = x
+        return np.sin(x), x
+
+    report = gradcheck(forward, lambda dy, _: dy * np.cos(kept["x"]), x, dtype=np.float32)
+    assert "stale" in {cause.key for cause in report.findings}
+    assert gradcheck(forward, lambda dy, x: dy * np.cos(x), x, dtype=np.float32)
+
+
+def test_a_masked_score_moves_nowhere() -> None:
+    scores = np.array([[0.5, -np.inf, 1.0]])
+
+    def forward(x: np.ndarray) -> Any:
+        if np.isnan(x.real).any():
+            raise ValueError("NaN")
+        e = np.exp(x - x.real.max())
+        kept["y"] = e / e.sum()
+        return kept["y"].copy(), None
+
+    kept: dict[str, Any] = {}
+
+    def backward(dy: np.ndarray, _: Any) -> Any:
+        y = kept["y"].real
+        return y * (dy - (y * dy).sum())
+
+    report = gradcheck(forward, backward, scores)
+    assert "stale" in {cause.key for cause in report.findings}
+
+
+def test_a_backward_that_writes_is_not_called_clipped() -> None:
+    w = np.random.default_rng(0).normal(size=(3, 4))
+
+    def backward(dy: np.ndarray, w: np.ndarray) -> Any:
+        g = 2 * w * dy
+        w -= 0.1 * g
+        return g
+
+    keys = {cause.key for cause in gradcheck(lambda w: (w * w, w), backward, w).findings}
+    assert "mutated_input" in keys
+    assert "nonlinear" not in keys

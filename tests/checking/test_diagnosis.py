@@ -465,6 +465,29 @@ def test_a_wrong_row_or_column_of_a_large_argument_is_named(axis: int, at: int) 
     only(report, "slices", f"it is wrong at index {at} of axis {axis}: at each of 8 places")
 
 
+@pytest.mark.parametrize("shape", [(3000,), (1, 3000), (3000, 1)])
+def test_a_thin_argument_has_no_slices_to_name(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape)
+
+    def backward(dy: Any, x: Any) -> Any:
+        g = 2 * x * dy
+        g.flat[1234] += 0.7
+        return g
+
+    only(gradcheck(lambda x: (x * x, x), backward, x), "elements", "1234")
+
+
+def test_a_nan_anywhere_in_a_large_argument_is_named() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 50))
+
+    def backward(dy: Any, x: Any) -> Any:
+        g = 2 * x * dy
+        g[0, 0] = np.nan
+        return g
+
+    only(gradcheck(lambda x: (x * x, x), backward, x), "nan", "1 of 3000 elements are not finite")
+
+
 # precision
 
 
@@ -555,7 +578,7 @@ def test_missing() -> None:
 
 
 def test_complex_gradients_are_refused() -> None:
-    only(check(lambda dx, *_: dx + 0j), "dtype", "must be real numbers, got complex128")
+    only(check(lambda dx, *_: dx + 0j), "dtype", "must be real floating numbers, got complex128")
 
 
 # no cause where there is none

@@ -365,7 +365,7 @@ def test_what_cannot_be_copied_is_used_as_it_is() -> None:
 
 
 class Inner:
-    __slots__ = ("W", "dW", "sign", "x")
+    __slots__ = ("W", "dW", "kernel", "sign", "x")
 
     def __init__(self, sign: float) -> None:
         self.W, self.sign = W.copy(), sign
@@ -436,7 +436,9 @@ def test_what_has_no_gradient_is_named_and_so_is_what_has() -> None:
             super().__init__(by)
             self.running_mean = np.zeros(3)
 
-    with pytest.raises(ValueError, match=r"for running_mean.*parameters=\{'params.0': 'grads.0'"):
+    with pytest.raises(
+        ValueError, match=r'for running_mean: .* or parameters=\{"running_mean": None\}'
+    ):
         from_object(Averaging(1.0), X)
 
 
@@ -448,3 +450,53 @@ def test_a_class_is_no_object() -> None:
 def test_a_missing_method_is_named() -> None:
     with pytest.raises(TypeError, match="Inner has no method backwards: name it, backward="):
         from_object(Inner(1.0), X, backward="backwards")
+
+
+def test_a_named_parameter_joins_those_that_are_found() -> None:
+    class Named(Attributes):
+        def __init__(self, by: float) -> None:
+            super().__init__()
+            self.scale, self.by = np.array([1.5]), by
+
+        def forward(self, x: Any) -> Any:
+            self.inner = super().forward(x)
+            return self.inner * self.scale
+
+        def backward(self, dy: Any) -> Any:
+            self.slope = np.array([(dy * self.inner).sum()])
+            dx = super().backward(dy * self.scale)
+            self.dbias = self.by * self.dbias
+            return dx
+
+    named = {"scale": "slope"}
+    assert len(names(from_object(Named(1.0), X, parameters=named))) == 4
+    assert failed(from_object(Named(1.1), X, parameters=named)) == ['parameters["bias"]']
+
+
+def test_what_is_no_parameter_is_left_out() -> None:
+    class Averaging(Attributes):
+        def __init__(self) -> None:
+            super().__init__()
+            self.running_mean = np.zeros(3)
+
+    assert len(names(from_object(Averaging(), X, parameters={"running_mean": None}))) == 3
+
+
+def test_a_gradient_is_asked_for_beside_its_parameter() -> None:
+    layer = Outer(1.0)
+    layer.layers[0].kernel = W.copy()  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r'"layers.0.kernel": "layers.0.dkernel"'):
+        from_object(layer, X)
+
+
+def test_methods_with_a_cache_are_a_pair() -> None:
+    class Pair:
+        def forward(self, x: Any) -> Any:
+            return x * x, x
+
+        def backward(self, dy: Any, cache: Any) -> Any:
+            return 2 * cache * dy
+
+    with pytest.raises(TypeError, match=r"Pair.backward takes more than dy: .* are a pair"):
+        from_object(Pair(), X)
+    assert gradcheck(Pair().forward, Pair().backward, X)

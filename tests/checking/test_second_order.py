@@ -9,7 +9,7 @@ import pytest
 
 from npllm import layers
 from npllm.atlas import MISTAKES, Mistake
-from npllm.checking import hessian_symmetry, hvp
+from npllm.checking import gradcheck, hessian_symmetry, hvp
 from npllm.models import LSTMLanguageModel
 from npllm.proofs import CASES
 
@@ -316,3 +316,36 @@ def test_a_backward_that_casts_to_real_is_an_error() -> None:
         hvp(cube, lambda dy, x: np.real(cube_backward(dy, x)), np.ones(2), np.ones(2))
     with pytest.raises(TypeError, match="must keep complex numbers, got nothing for x"):
         hessian_symmetry(cube, lambda dy, x: None, np.ones(2))
+
+
+def softsign(x: np.ndarray) -> Any:
+    d = 1 + np.abs(x)
+    return x / d, d
+
+
+def norm_of_rows(x: np.ndarray) -> Any:
+    n = np.linalg.norm(x, axis=-1, keepdims=True)
+    return x / n, (x / n, n)
+
+
+def test_what_is_not_analytic_is_refused() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    dy = np.ones((3, 4))
+
+    def norm_backward(dy: Any, cache: Any) -> Any:
+        y, n = cache
+        return (dy - y * (dy * y).sum(axis=-1, keepdims=True)) / n
+
+    for forward, backward in ((softsign, lambda dy, d: dy / d**2), (norm_of_rows, norm_backward)):
+        assert gradcheck(forward, backward, x)
+        with pytest.raises(TypeError, match="is not analytic"):
+            hvp(forward, backward, x, x, dy)
+        with pytest.raises(TypeError, match="is not analytic"):
+            hessian_symmetry(forward, backward, x)
+
+
+def test_a_symmetry_is_printed_as_one() -> None:
+    x = np.array([1.0, 2.0])
+    text = str(hessian_symmetry(lambda x: ((x**3).sum(), x), lambda dy, x: 3 * x * x * dy, x))
+    assert text.startswith("derivative of the backward: u . Hv ")
+    assert "largest gradient" not in text

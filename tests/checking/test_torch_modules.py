@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from layers_of_others import X, names
 
 from npllm.checking import from_torch, gradcheck
@@ -87,3 +88,29 @@ def test_a_function_of_torch_that_writes_to_dy_is_found(torch: Any) -> None:
 
     report = gradcheck(*from_torch(Double.apply, X))
     assert [cause.key for cause in report.findings] == ["mutated_dy"]
+
+
+def test_a_function_of_torch_that_writes_to_its_input_is_found(torch: Any) -> None:
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            x.data.mul_(2)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            return 2 * dy
+
+    assert "mutated_input" in {c.key for c in gradcheck(*from_torch(Double.apply, X)).findings}
+
+
+def test_options_reach_a_function_of_torch_as_they_are(torch: Any) -> None:
+    def function(x: Any, name: str) -> Any:
+        return getattr(torch, name)(x)
+
+    assert names(from_torch(function, X, "tanh")) == ["x"]
+
+
+def test_a_function_of_torch_must_return_tensors(torch: Any) -> None:
+    with pytest.raises(TypeError, match="must return tensors, got float"):
+        gradcheck(*from_torch(lambda x: float((x * x).sum()), X))

@@ -252,6 +252,37 @@ def test_gradcheck_of_a_file_that_imports_its_neighbour(npllm, folder):
     assert sys.path == path
 
 
+def test_gradcheck_imports_beside_the_file_while_it_runs_too(npllm, folder, one_line):
+    (folder / "neighbour_in_need.py").write_text(RIGHT.replace("x * x, x", "1 / 0"))
+    text = (
+        "def cases(rng):\n    import neighbour_in_need\n    yield from neighbour_in_need.cases(rng)"
+    )
+    (folder / "mine.py").write_text(text)
+    try:
+        assert "division by zero (neighbour_in_need.py, line 5)" in one_line("gradcheck", "mine.py")
+    finally:
+        sys.modules.pop("neighbour_in_need", None)
+
+
+def test_gradcheck_goes_on_after_a_case_that_cannot_be_run(npllm, folder):
+    (folder / "broken.py").write_text(RIGHT.replace("x * x, x", "1 / 0"))
+    (folder / "mine.py").write_text(RIGHT)
+    status, out, errors = npllm("gradcheck", "broken.py", "mine.py", "--json=report.json")
+    assert (status, errors) == (1, "")
+    assert "broken.py: square\n  ERROR: broken.py: square: ZeroDivisionError" in out
+    assert "1 argument in 2 cases: 1 case could not be run, the others ok" in out
+    read = json.loads((folder / "report.json").read_text("utf-8"))
+    assert [report["passed"] for report in read] == [True, False]
+    assert "ZeroDivisionError" in read[1]["error"]
+
+
+@pytest.mark.parametrize("name", ["mine.py", "report", "report.txt"])
+def test_json_goes_to_json_files_only(one_line, folder, name):
+    (folder / "mine.py").write_text(RIGHT)
+    assert "must name a file that ends in .json" in one_line("gradcheck", "mine.py", "--json", name)
+    assert (folder / "mine.py").read_text() == RIGHT
+
+
 FILES = {
     "no cases": ("x = 1", "must define cases(rng)"),
     "cases that is no function": ("cases = 3", "must define cases(rng)"),
@@ -270,12 +301,13 @@ FILES = {
     "too many": ("def cases(rng):\n    yield 1, 2, 3, 4, 5, 6", "it yields a tuple of 6"),
     "no functions": (
         "def cases(rng):\n    yield 'a', 1, 2, [rng.normal(size=3)]",
-        "it yields a tuple of 4",
+        "the forward of a must be a function, got int",
     ),
     "no options": (
         RIGHT.replace("3, 4)),)", "3, 4)),), 5"),
         "of square must be a dict of allow, d",
     ),
+    "an unknown option": (RIGHT.replace("3, 4)),)", '3, 4)),), {"seed": 3}'), ", got seed"),
     "no arguments": ("def cases(rng):\n    yield 'a', len, len, None", "a: TypeError"),
     "no pair": (RIGHT.replace("x * x, x", "x * x"), "square: TypeError: forward must return the"),
     "an error in a forward": (RIGHT.replace("x * x, x", "1 / 0"), "by zero (line 5)"),
