@@ -168,7 +168,10 @@ def neuralnetlib() -> Iterator[Subject]:
         from_object(
             lstm,
             x,
-            parameters={f"cell.{name}": f"cell.d{name}" for name in LSTM.PARAMETER_NAMES},
+            parameters={
+                **{f"cell.{name}": f"cell.d{name}" for name in LSTM.PARAMETER_NAMES},
+                "_zeros_template": None,
+            },
             forward="forward_pass",
             backward="backward_pass",
         ),
