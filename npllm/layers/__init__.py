@@ -33,8 +33,29 @@ from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_for
 from npllm.layers.dropout import dropout_backward, dropout_forward
 from npllm.layers.embedding import embedding_backward, embedding_forward, one_hot
 from npllm.layers.linear import linear_backward, linear_forward
+from npllm.layers.linear_cross_entropy import (
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
+)
 from npllm.layers.lstm import lstm_backward, lstm_forward
 from npllm.layers.lstm_cell import lstm_cell_backward, lstm_cell_forward
+from npllm.layers.multi_head_attention import (
+    multi_head_attention_backward,
+    multi_head_attention_forward,
+)
+from npllm.layers.norm import (
+    layer_norm_backward,
+    layer_norm_forward,
+    rms_norm_backward,
+    rms_norm_forward,
+)
+from npllm.layers.positions import alibi_bias, alibi_slopes, sinusoidal_positions
+from npllm.layers.rotary import (
+    rotary_backward,
+    rotary_forward,
+    rotary_frequencies,
+    rotary_table,
+)
 from npllm.layers.softmax import (
     log_softmax_backward,
     log_softmax_forward,
@@ -43,8 +64,12 @@ from npllm.layers.softmax import (
     softmax_backward,
     softmax_forward,
 )
+from npllm.layers.swiglu import swiglu_backward, swiglu_forward
+from npllm.layers.tiled_attention import tiled_attention_backward, tiled_attention_forward
 
 __all__ = [
+    "alibi_bias",
+    "alibi_slopes",
     "attention_backward",
     "attention_forward",
     "cross_entropy_backward",
@@ -55,7 +80,11 @@ __all__ = [
     "embedding_forward",
     "gelu_backward",
     "gelu_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "linear_backward",
+    "linear_cross_entropy_backward",
+    "linear_cross_entropy_forward",
     "linear_forward",
     "log_softmax_backward",
     "log_softmax_forward",
@@ -65,15 +94,28 @@ __all__ = [
     "lstm_cell_backward",
     "lstm_cell_forward",
     "lstm_forward",
+    "multi_head_attention_backward",
+    "multi_head_attention_forward",
     "one_hot",
     "relu_backward",
     "relu_forward",
+    "rms_norm_backward",
+    "rms_norm_forward",
+    "rotary_backward",
+    "rotary_forward",
+    "rotary_frequencies",
+    "rotary_table",
     "sigmoid_backward",
     "sigmoid_forward",
     "silu_backward",
     "silu_forward",
+    "sinusoidal_positions",
     "softmax_backward",
     "softmax_forward",
+    "swiglu_backward",
+    "swiglu_forward",
     "tanh_backward",
     "tanh_forward",
+    "tiled_attention_backward",
+    "tiled_attention_forward",
 ]

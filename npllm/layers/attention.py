@@ -20,6 +20,8 @@ def attention_forward(
     mask: Array | None = None,
     bias: Array | None = None,
     causal: bool = False,
+    window: int | None = None,
+    offset: int = 0,
     scale: float | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
@@ -36,8 +38,12 @@ def attention_forward(
         v: (..., Tk, Dv).
         mask: booleans that broadcast to (..., Tq, Tk); True where a query may see a key.
         bias: added to the scores; broadcasts to (..., Tq, Tk). -inf hides a key.
-        causal: query t sees the keys 0..t only (counted from the start, as in torch, also where
-            Tq != Tk).
+        causal: query t sees the keys 0..t + offset only (counted from the start, as in torch, also
+            where Tq != Tk).
+        window: where given, a query sees only keys less than so many positions away: with
+            ``causal`` itself and the window - 1 before it.
+        offset: the position of the first query, that of the first key being 0: how many keys of
+            earlier steps are kept in front.
         scale: the factor of the scores; 1 / sqrt(D) where None.
         softcap: where given, a positive s that bounds the scaled scores by s tanh(scores / s),
             before the bias and the mask (Gemma Team, "Gemma 2" (2024), section 2).
@@ -52,7 +58,8 @@ def attention_forward(
 
     Raises:
         TypeError: ``mask`` is not boolean.
-        ValueError: the shapes do not fit, or ``softcap`` is not positive and finite.
+        ValueError: the shapes do not fit, ``softcap`` is not positive and finite, or ``window`` is
+            not positive.
 
     >>> q = np.zeros((2, 4))  # equal scores: every query takes the mean of the values it sees
     >>> v = np.array([[1.0], [3.0]])
@@ -68,11 +75,7 @@ def attention_forward(
     >>> y.round(12).tolist()  # the weights are 3/4 and 1/4
     [[1.5]]
     """
-    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        raise ValueError(
-            "q, k, v must have shapes (..., Tq, D), (..., Tk, D), (..., Tk, Dv), "
-            f"got {q.shape}, {k.shape}, {v.shape}"
-        )
+    check_attention(q, k, v, mask, bias)
     # a Python float: a NumPy one would turn float32 into float64
     scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
@@ -85,9 +88,8 @@ def attention_forward(
         tanh = np.tanh(scores / softcap)
         scores = softcap * tanh
     if bias is not None:
-        _check_broadcast(bias, scores.shape, "bias")
         scores = scores + bias.astype(scores.dtype)
-    visible = _visible(mask, causal, scores.shape)
+    visible = _visible(mask, causal, window, offset, scores.shape)
     if visible is not None:
         scores = np.where(visible, scores, np.asarray(-np.inf, scores.dtype))
     weights, softmax_cache = softmax_forward(scores)
@@ -137,21 +139,64 @@ def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
     )
 
 
-def _visible(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:
-    """Return which keys each query may see, or None where it sees all of them."""
-    if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != np.bool_:
-            raise TypeError(f"mask must be boolean (True: may be seen), got {mask.dtype}")
-        _check_broadcast(mask, shape, "mask")
-    if not causal:
-        return mask
-    lower = np.tri(*shape[-2:], dtype=np.bool_)  # (Tq, Tk)
-    return lower if mask is None else lower & mask
+def attention_weights(cache: Any) -> Array:
+    """Return the softmax of :func:`attention_forward`, (..., Tq, Tk), before dropout.
+
+    >>> _, cache = attention_forward(np.zeros((2, 4)), np.zeros((2, 4)), np.ones((2, 1)))
+    >>> attention_weights(cache).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    _, _, _, _, _, (_, (weights, _), _), *_ = cache
+    return weights.copy()
 
 
-def _check_broadcast(array: Array, shape: tuple[int, ...], name: str) -> None:
+def check_attention(
+    q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None
+) -> tuple[int, ...]:
+    """Return the leading axes of the scores of attention.
+
+    Raises:
+        TypeError: ``mask`` is not boolean.
+        ValueError: the shapes do not fit.
+    """
+    fits = min(q.ndim, k.ndim, v.ndim) >= 2 and (q.shape[-1], k.shape[-2]) == (
+        k.shape[-1],
+        v.shape[-2],
+    )
     try:
-        np.broadcast_to(array, shape)
+        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     except ValueError:
-        raise ValueError(f"{name} must broadcast to {shape}, got {array.shape}") from None
+        fits = False
+    if not fits:
+        raise ValueError(
+            "q, k, v must have shapes (..., Tq, D), (..., Tk, D), (..., Tk, Dv), "
+            f"got {q.shape}, {k.shape}, {v.shape}"
+        )
+    if mask is not None and np.asarray(mask).dtype != np.bool_:
+        raise TypeError(f"mask must be boolean (True: may be seen), got {np.asarray(mask).dtype}")
+    shape = (*lead, q.shape[-2], k.shape[-2])
+    for name, array in {"mask": mask, "bias": bias}.items():
+        try:
+            np.broadcast_to(0 if array is None else array, shape)
+        except ValueError:
+            got = np.asarray(array).shape
+            raise ValueError(f"{name} must broadcast to {shape}, got {got}") from None
+    return lead
+
+
+def _visible(
+    mask: Array | None, causal: bool, window: int | None, offset: int, shape: tuple[int, ...]
+) -> Array | None:
+    """Return which keys each query may see, or None where it sees all of them."""
+    if window is not None and window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
+    visible = None if mask is None else np.asarray(mask)
+    tq, tk = shape[-2:]
+    if causal:
+        seen = np.tri(tq, tk, offset, dtype=np.bool_)  # (Tq, Tk)
+        visible = seen if visible is None else visible & seen
+    if window is not None:
+        near = np.tri(tq, tk, offset + window - 1, dtype=np.bool_)
+        near &= ~np.tri(tq, tk, offset - window, dtype=np.bool_)
+        visible = near if visible is None else visible & near
+    return visible

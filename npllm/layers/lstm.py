@@ -175,6 +175,16 @@ def lstm_backward(
     return dx, dweights, (dstate[0][:, 0], dstate[1][:, 0]) if single else dstate
 
 
+def lstm_gates(cache: Any) -> list[Array]:
+    """Return i, f, g and o of each layer and direction, (T, B, 4, H), in the order of the states.
+
+    Args:
+        cache: what :func:`lstm_forward` returned.
+    """
+    _, caches, *_ = cache
+    return [c.gates.reshape(*c.gates.shape[:2], 4, -1).copy() for c in caches]
+
+
 def _layers(weights: Mapping[str, Array]) -> list[list[str]]:
     """Return the suffixes of each layer, read off the names: "l0", "l0_reverse" or both."""
     directions = [end for end in ("", "_reverse") if f"weight_ih_l0{end}" in weights] or [""]

@@ -72,6 +72,88 @@ def attention(
     return Layer(forward, layers.attention_backward, args)
 
 
+def layer_norm(source: Source, lead: Lead, n: int, m: int, *, plain: bool = False) -> Layer:
+    """Normalize rows of width m."""
+    args = (source.normal(*lead, n, m), *(() if plain else (source.normal(m), source.normal(m))))
+    return Layer(layers.layer_norm_forward, layers.layer_norm_backward, args)
+
+
+def rms_norm(source: Source, lead: Lead, n: int, m: int, *, plain: bool = False) -> Layer:
+    """Normalize rows of width m, without a shift."""
+    args = (source.normal(*lead, n, m), *(() if plain else (source.normal(m),)))
+    return Layer(layers.rms_norm_forward, layers.rms_norm_backward, args)
+
+
+def rotary(source: Source, lead: Lead, n: int, m: int, *, interleaved: bool = False) -> Layer:
+    """Turn n rows of m pairs, and leave one feature as it is."""
+    cos, sin = layers.rotary_table(np.arange(n), 2 * m)
+
+    def forward(x: Any) -> Any:
+        return layers.rotary_forward(x, cos, sin, interleaved)
+
+    return Layer(forward, layers.rotary_backward, (source.normal(*lead, n, 2 * m + 1),))
+
+
+def swiglu(source: Source, lead: Lead, n: int, m: int) -> Layer:
+    """Gate one array with another."""
+    shape = (*lead, n, m)
+    args = (source.normal(*shape), source.normal(*shape))
+    return Layer(layers.swiglu_forward, layers.swiglu_backward, args)
+
+
+def multi_head(
+    source: Source, lead: Lead, n: int, m: int, *, past: bool = False, **options: Any
+) -> Layer:
+    """Attend in 2 m heads of width 4 that share m key heads."""
+    batch = prod(lead)
+    shapes = [(batch, n, 8 * m), (batch, n, 4 * m), (batch, n, 3 * m)]
+    start = 2 if past else 0
+    table = (*layers.rotary_table(np.arange(start, start + n), 4), False)
+    kept = (source.normal(batch, m, 2, 4), source.normal(batch, m, 2, 3)) if past else None
+
+    def forward(q: Any, k: Any, v: Any) -> Any:
+        return layers.multi_head_attention_forward(
+            q, k, v, 2 * m, m, rotary=table, past=kept, causal=True, **options
+        )
+
+    args = tuple(source.normal(*shape) for shape in shapes)
+    return Layer(forward, layers.multi_head_attention_backward, args)
+
+
+def tiled_attention(
+    source: Source,
+    lead: Lead,
+    n: int,
+    m: int,
+    *,
+    bias: bool = False,
+    mask: bool = False,
+    **options: Any,
+) -> Layer:
+    """Attend from n queries to m keys, a few scores at a time."""
+    shapes = [(*lead, n, 3), (m, 3), (*lead, m, 2)] + [(n, m)] * bias
+    seen = source.mask(n, m) if mask else None
+
+    def forward(q: Any, k: Any, v: Any, bias: Any = None) -> Any:
+        return layers.tiled_attention_forward(q, k, v, bias=bias, mask=seen, scores=5, **options)
+
+    args = tuple(source.normal(*shape) for shape in shapes)
+    return Layer(forward, layers.tiled_attention_backward, args)
+
+
+def linear_cross_entropy(source: Source, lead: Lead, n: int, m: int) -> Layer:
+    """Classify rows of width n into m classes, two at a time."""
+    targets = source.ids(m, (*lead, 3))
+
+    def forward(x: Any, weight: Any, bias: Any) -> Any:
+        return layers.linear_cross_entropy_forward(
+            x, weight, targets, bias, ignore_index=0, logits=2 * m
+        )
+
+    args = (source.normal(*lead, 3, n), source.normal(m, n), source.normal(m))
+    return Layer(forward, layers.linear_cross_entropy_backward, args)
+
+
 def cross_entropy_ids(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Layer:
     """Classify into m classes, with class weights and ignored rows where there are options."""
     targets = source.ids(m, (*lead, n))
@@ -179,6 +261,7 @@ CATALOGUE: dict[str, Build] = {
     "attention, all": partial(
         attention, bias=True, mask=True, causal=True, dropout=0.3, return_weights=True
     ),
+    "attention, window, offset": partial(attention, causal=True, window=2, offset=1),
     "attention, softcap": partial(attention, softcap=0.8),
     "attention, softcap, all": partial(
         attention, softcap=0.8, bias=True, mask=True, causal=True, return_weights=True
@@ -188,6 +271,21 @@ CATALOGUE: dict[str, Build] = {
     "cross_entropy, rows": partial(cross_entropy_ids, ignore_index=0, reduction="none"),
     "cross_entropy, soft": cross_entropy_soft,
     "cross_entropy, soft, all": partial(cross_entropy_soft, label_smoothing=0.1, reduction="none"),
+    "layer_norm": layer_norm,
+    "layer_norm, plain": partial(layer_norm, plain=True),
+    "rms_norm": rms_norm,
+    "rms_norm, plain": partial(rms_norm, plain=True),
+    "rotary": rotary,
+    "rotary, interleaved": partial(rotary, interleaved=True),
+    "swiglu": swiglu,
+    "multi_head_attention": multi_head,
+    "multi_head_attention, past": partial(multi_head, past=True, window=2),
+    "multi_head_attention, tiled": partial(multi_head, tiled=True),
+    "tiled_attention": tiled_attention,
+    "tiled_attention, all": partial(
+        tiled_attention, bias=True, mask=True, causal=True, softcap=0.8, offset=1, window=2
+    ),
+    "linear_cross_entropy": linear_cross_entropy,
     "lstm_cell": lstm_cell,
     "lstm_cell, no bias": partial(lstm_cell, bias=False),
     "lstm_cell, peepholes": partial(lstm_cell, peepholes=True),

@@ -250,3 +250,27 @@ def test_a_numpy_number_among_the_options_keeps_float32():
     layer = bound(*args, scale=np.float64(0.5), softcap=np.float64(2))
     y, _, gradients = layer.run()
     assert {a.dtype for a in (y, *gradients)} == {np.dtype(np.float32)}
+
+
+@given(
+    seed=st.integers(0, 99),
+    sizes=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    offset=st.integers(-3, 6),
+    window=st.none() | st.integers(1, 5),
+    causal=st.booleans(),
+)
+def test_offset_and_window_are_masks(seed, sizes, offset, window, causal):
+    tq, tk = sizes
+    source = Source(seed)
+    args = source.normal(tq, 3), source.normal(tk, 3), source.normal(tk, 2)
+    ahead = np.arange(tk) - (np.arange(tq)[:, None] + offset)
+    seen = np.ones((tq, tk), bool)
+    if causal:
+        seen &= ahead <= 0
+    if window is not None:
+        seen &= np.abs(ahead) < window
+    y, cache = attention_forward(*args, causal=causal, window=window, offset=offset)
+    plain, plain_cache = attention_forward(*args, mask=seen)
+    assert_close(y, plain, tolerance=0)
+    dy = source.normal(tq, 2)
+    assert_close(attention_backward(dy, cache), attention_backward(dy, plain_cache), tolerance=0)

@@ -19,6 +19,7 @@ from npllm.layers import (
     lstm_cell_forward,
     lstm_forward,
 )
+from npllm.layers.lstm import lstm_gates
 
 T, B, IN, H = 5, 4, 3, 6
 LENGTHS = {
@@ -497,3 +498,26 @@ def test_a_cotangent_of_another_shape():
     for name, state in {"dh_n": ((1, 1, H), (1, B, H)), "dc_n": ((1, B, H), (1, 1, H))}.items():
         with pytest.raises(ValueError, match=rf"{name} must have shape \(4, 6\), got \(1, 6\)"):
             lstm_backward((np.ones((T, B, H)), tuple(map(np.ones, state))), cache)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_gates_that_were_kept_make_the_cells(bidirectional):
+    source = Source()
+    weights = lstm_weights(source, 3, H, depth=2, bidirectional=bidirectional)
+    x = source.normal(4, 2, 3)
+    (y, (_, c_n)), cache = lstm_forward(x, weights)
+    found = lstm_gates(cache)
+    assert len(found) == len(c_n)
+    for gates, last in zip(found, c_n, strict=True):
+        assert gates.shape == (4, 2, 4, H)
+        c = np.zeros((2, H))
+        for i, f, g, _ in gates.swapaxes(1, 2):
+            c = f * c + i * g
+        assert_close(c, last, floor=1)
+    if not bidirectional:  # the last layer's output gate shows what is in the last cells
+        assert_close(found[-1][-1, :, 3] * np.tanh(c_n[-1]), y[-1], floor=1)
+    # they are the caller's own
+    before = lstm_backward((np.ones_like(y), None), cache)
+    for gates in found:
+        gates[...] = 0
+    assert_close(lstm_backward((np.ones_like(y), None), cache), before, tolerance=0)

@@ -1,0 +1,182 @@
+"""Attention in several heads side by side, on projected queries, keys and values.
+
+Vaswani et al., "Attention Is All You Need" (2017), section 3.2.2. A head is a stretch of the
+features. Several query heads may share a key and a value head: Ainslie et al., "GQA" (2023); with
+one key head for all of them it is Shazeer's multi-query attention (2019).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npllm.layers.arrays import Array, check_shape
+from npllm.layers.attention import attention_backward, attention_forward, attention_weights
+from npllm.layers.rotary import rotary_backward, rotary_forward
+from npllm.layers.tiled_attention import tiled_attention_backward, tiled_attention_forward
+
+Rotary = tuple[Array, Array, bool]  # cos, sin, interleaved
+
+
+def multi_head_attention_forward(
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    kv_heads: int | None = None,
+    *,
+    rotary: Rotary | None = None,
+    past: tuple[Array, Array] | None = None,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+    tiled: bool = False,
+) -> tuple[tuple[Array, tuple[Array, Array]], Any]:
+    """Split q, k and v into heads, let each head attend, and join what they return.
+
+    Self-attention where the three come from one sequence, cross-attention where k and v come from
+    another.
+
+    Args:
+        q: (B, Tq, N D): head n has the features n D to (n + 1) D.
+        k: (B, Tk, K D).
+        v: (B, Tk, K Dv).
+        heads: N.
+        kv_heads: K, which divides N: query head n looks at key head n // (N / K); N where None.
+        rotary: cos and sin of the positions of q and k (Tq = Tk), and whether the pairs are
+            interleaved, see :func:`npllm.layers.rotary_forward`.
+        past: keys and values of earlier steps, (B, K, P, D) and (B, K, P, Dv), as an earlier call
+            returned them; constants. The first query then stands at position P.
+        mask: booleans that broadcast to (B, N, Tq, P + Tk).
+        bias: broadcasts to (B, N, Tq, P + Tk).
+        causal: see :func:`npllm.layers.attention_forward`; so are the following.
+        window: see there.
+        scale: see there.
+        softcap: see there.
+        dropout: see there; 0 where tiled.
+        rng: see there.
+        tiled: use :mod:`npllm.layers.tiled_attention`: the same numbers, memory linear in T.
+
+    Returns:
+        (y, (keys, values)) and the cache of :func:`multi_head_attention_backward`: y (B, Tq, N Dv),
+        and the keys and values with those of the past in front, which are for the next step.
+
+    Raises:
+        ValueError: the shapes do not fit, or there is dropout where tiled.
+
+    >>> x = np.random.default_rng(0).normal(size=(1, 3, 4))  # two heads are two attentions
+    >>> (y, _), _ = multi_head_attention_forward(x, x, x, heads=2)
+    >>> one, two = (attention_forward(h, h, h)[0] for h in (x[..., :2], x[..., 2:]))
+    >>> bool(np.allclose(y, np.concatenate([one, two], axis=-1)))
+    True
+    """
+    kv_heads = heads if kv_heads is None else kv_heads
+    if kv_heads < 1 or heads % kv_heads:
+        raise ValueError(f"kv_heads must divide heads, {heads}, got {kv_heads}")
+    qh, kh, vh = _split(q, heads, "q"), _split(k, kv_heads, "k"), _split(v, kv_heads, "v")
+    rotary_caches = None
+    if rotary is not None:
+        (qh, q_cache), (kh, k_cache) = rotary_forward(qh, *rotary), rotary_forward(kh, *rotary)
+        rotary_caches = (q_cache, k_cache)
+    keys, values = kh, vh  # (B, K, P + Tk, D or Dv)
+    if past is not None:
+        keys, values = (np.concatenate(pair, axis=2) for pair in zip(past, (kh, vh), strict=True))
+    # (B, N, ...) as (B, K, G, ...): the G query heads of a key head
+    grouped = qh.reshape(len(q), kv_heads, heads // kv_heads, *qh.shape[2:])
+    args = (grouped, keys[:, :, None], values[:, :, None])
+    options: dict[str, Any] = {
+        "mask": _grouped(mask, kv_heads),
+        "bias": _grouped(bias, kv_heads),
+        "causal": causal,
+        "window": window,
+        "offset": keys.shape[2] - kh.shape[2],
+        "scale": scale,
+        "softcap": softcap,
+    }
+    if not tiled:
+        y, cache = attention_forward(*args, **options, dropout=dropout, rng=rng)
+    elif dropout == 0:
+        y, cache = tiled_attention_forward(*args, **options)
+    else:
+        raise ValueError(f"tiled attention has no dropout, got {dropout}")
+    # y is (B, K, G, Tq, Dv)
+    bias_shape = None if bias is None else bias.shape
+    shapes = (q.shape, k.shape, v.shape, bias_shape, y.shape)
+    kept = (keys.copy(), values.copy()) if past is None else (keys, values)
+    return (_joined(y), kept), (cache, rotary_caches, shapes, tiled)
+
+
+def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
+    """Return dq, dk, dv and, where there was a bias, dbias.
+
+    Args:
+        dy: (dy, (dkeys, dvalues)), shaped as the forward's result; None in place of the pair where
+            the loss does not see what later steps make of them.
+        cache: what :func:`multi_head_attention_forward` returned.
+    """
+    attention_cache, rotary_caches, shapes, tiled = cache
+    q_shape, k_shape, v_shape, bias_shape, y_shape = shapes
+    batch, kv_heads, group, steps, width = y_shape
+    dy, dkept = dy
+    check_shape(dy, (batch, steps, kv_heads * group * width), "dy")
+    # y = joined(attention(q, k, v))
+    dheads = dy.reshape(batch, steps, kv_heads, group, width).transpose(0, 2, 3, 1, 4)
+    backward = tiled_attention_backward if tiled else attention_backward
+    dq, dk, dv, *dbias = backward(dheads, attention_cache)
+    dq = dq.reshape(batch, kv_heads * group, *dq.shape[3:])  # (B, N, Tq, D)
+    # keys = concatenate(past, k): the past is a constant
+    new = slice(dk.shape[3] - k_shape[1], None)
+    dk, dv = dk[:, :, 0, new], dv[:, :, 0, new]  # (B, K, Tk, D or Dv)
+    if dkept is not None:
+        dk, dv = dk + dkept[0][:, :, new], dv + dkept[1][:, :, new]
+    # q, k = rotary(q), rotary(k)
+    if rotary_caches is not None:
+        dq, dk = (rotary_backward(d, c) for d, c in zip((dq, dk), rotary_caches, strict=True))
+    # q, k, v = split(q), split(k), split(v)
+    gradients = zip((dq, dk, dv), (q_shape, k_shape, v_shape), strict=True)
+    return *(_joined(d).reshape(s) for d, s in gradients), *(d.reshape(bias_shape) for d in dbias)
+
+
+def multi_head_attention_weights(cache: Any) -> Array:
+    """Return the softmax of each head, (B, N, Tq, P + Tk), before dropout.
+
+    Args:
+        cache: what :func:`multi_head_attention_forward` returned.
+
+    Raises:
+        ValueError: it was tiled, and all weights were never held.
+    """
+    attention_cache, _, _, tiled = cache
+    if tiled:
+        raise ValueError("tiled attention holds no weights to return")
+    weights = attention_weights(attention_cache)  # (B, K, G, Tq, P + Tk)
+    return weights.reshape(len(weights), -1, *weights.shape[3:])
+
+
+def _split(x: Array, heads: int, name: str) -> Array:
+    """Return (B, T, N D) as (B, N, T, D)."""
+    if x.ndim != 3 or x.shape[-1] % heads:
+        raise ValueError(f"{name} must have shape (B, T, {heads} D), got {x.shape}")
+    return x.reshape(*x.shape[:2], heads, x.shape[-1] // heads).swapaxes(1, 2)
+
+
+def _joined(y: Array) -> Array:
+    """Return (B, ..., T, D), with any axes of heads between, as (B, T, N D)."""
+    moved = np.moveaxis(y, -2, 1)
+    return moved.reshape(*moved.shape[:2], math.prod(moved.shape[2:]))
+
+
+def _grouped(array: Array | None, kv_heads: int) -> Array | None:
+    """Return what broadcasts to (B, N, Tq, Tk) as what broadcasts to (B, K, G, Tq, Tk)."""
+    if array is None or array.ndim < 3:
+        return array
+    heads = array.shape[-3]
+    split = (1, 1) if heads == 1 else (kv_heads, heads // kv_heads)
+    return array.reshape(*array.shape[:-3], *split, *array.shape[-2:])

@@ -1,0 +1,47 @@
+"""SwiGLU: one linear map gates another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from npllm.layers.activations import silu_backward, silu_forward
+from npllm.layers.arrays import Array, check_shape
+
+
+def swiglu_forward(gate: Array, up: Array) -> tuple[Array, Any]:
+    """Apply y = silu(gate) up, elementwise.
+
+    Shazeer, "GLU Variants Improve Transformer" (2020), equation 6, between the linear maps of which
+    ``gate`` and ``up`` are the results.
+
+    Args:
+        gate: any shape.
+        up: of the same shape.
+
+    Returns:
+        y of that shape, and the cache of :func:`swiglu_backward`.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    >>> import numpy as np
+    >>> y, _ = swiglu_forward(np.array([np.log(3.0)]), np.array([4.0]))
+    >>> bool(np.isclose(y[0], 3 * np.log(3.0)))  # the sigmoid of log 3 is 3/4
+    True
+    """
+    check_shape(up, gate.shape, "up")
+    activation, cache = silu_forward(gate)
+    return activation * up, (activation, up, cache)
+
+
+def swiglu_backward(dy: Array, cache: Any) -> tuple[Array, Array]:
+    """Return dgate and dup: the product rule.
+
+    Args:
+        dy: of the forward's shape.
+        cache: what :func:`swiglu_forward` returned.
+    """
+    activation, up, silu_cache = cache
+    check_shape(dy, up.shape, "dy")
+    # y = silu(gate) * up
+    return silu_backward(dy * up, silu_cache), dy * activation

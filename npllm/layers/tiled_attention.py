@@ -1,0 +1,159 @@
+"""Attention with memory that grows with T, not with T^2: a block of queries at a time.
+
+The weights of all queries, (..., Tq, Tk), are never held. Each head's queries come in blocks, each
+block over the keys it can see at all; the backward computes a block's weights again, as Dao et al.,
+"FlashAttention" (2022), do. A block is :mod:`npllm.layers.attention` itself, so both give the same
+numbers, forward and backward, but for the order in which the keys' gradients are added up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npllm.layers.arrays import Array, check_shape
+from npllm.layers.attention import attention_backward, attention_forward, check_attention
+
+# Scores at a time: few enough to stay near the processor, enough to keep it busy.
+SCORES = 2**19
+
+Tile = tuple[tuple[int, ...], slice, slice]  # the leading index, the queries, the keys
+
+
+def tiled_attention_forward(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    offset: int = 0,
+    scale: float | None = None,
+    softcap: float | None = None,
+    scores: int = SCORES,
+) -> tuple[Array, Any]:
+    """Apply what :func:`npllm.layers.attention_forward` applies, with the same arguments.
+
+    Args:
+        q: (..., Tq, D).
+        k: (..., Tk, D).
+        v: (..., Tk, Dv).
+        mask: as there; so are the following.
+        bias: its gradient has its shape, so a full (Tq, Tk) bias is not linear in T.
+        causal: spares half of the work.
+        window: spares all but Tq window of it.
+        offset: as there.
+        scale: as there.
+        softcap: as there.
+        scores: how many scores a block may hold; it holds one query's at least.
+
+    Returns:
+        y of shape (..., Tq, Dv), and the cache of :func:`tiled_attention_backward`, which holds
+        nothing but the arguments.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there.
+
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> y, _ = tiled_attention_forward(x, x, x, causal=True, scores=130)
+    >>> bool(np.allclose(y, attention_forward(x, x, x, causal=True)[0], rtol=1e-12))
+    True
+    """
+    lead = check_attention(q, k, v, mask, bias)
+    tq, tk = q.shape[-2], k.shape[-2]
+    options = {
+        "causal": causal,
+        "window": window,
+        "offset": offset,
+        "scale": scale,
+        "softcap": softcap,
+    }
+    tiles = _tiles(lead, tq, tk, causal, window, offset, scores)
+    cache = (q, k, v, mask, bias, options, tiles, (*lead, tq, v.shape[-1]))
+    y = np.empty((*lead, tq, v.shape[-1]), q.dtype)
+    for tile in tiles:
+        index, rows, _ = tile
+        y[index][rows], _ = _block(cache, tile)
+    return y, cache
+
+
+def tiled_attention_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
+    """Return dq, dk, dv and, where there was a bias, dbias.
+
+    A query's gradient is its block's; a key adds up what comes from all blocks that see it, of all
+    heads that share it.
+
+    Args:
+        dy: (..., Tq, Dv).
+        cache: what :func:`tiled_attention_forward` returned.
+    """
+    q, k, v, _, bias, _, tiles, shape = cache
+    check_shape(dy, shape, "dy")
+    everything = slice(None)
+    gradients = [np.zeros_like(a) for a in (q, k, v, bias) if a is not None]
+    for tile in tiles:
+        index, rows, keys = tile
+        _, block = _block(cache, tile)
+        cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
+        parts = attention_backward(dy[index][rows], block)
+        for gradient, cut, part in zip(gradients, cuts, parts, strict=False):
+            place = _part(gradient, index, *cut)
+            place += part
+    return tuple(gradients)
+
+
+def _block(cache: Any, tile: Tile) -> tuple[Array, Any]:
+    """Run attention on one tile."""
+    q, k, v, mask, bias, options, _, _ = cache
+    index, rows, keys = tile
+    everything = slice(None)
+    # the block's first query stands this far from its first key
+    offset = options["offset"] + rows.start - keys.start
+    return attention_forward(
+        _part(q, index, rows, everything),
+        _part(k, index, keys, everything),
+        _part(v, index, keys, everything),
+        mask=None if mask is None else _part(mask, index, rows, keys),
+        bias=None if bias is None else _part(bias, index, rows, keys),
+        **{**options, "offset": offset},
+    )
+
+
+def _tiles(
+    lead: tuple[int, ...],
+    tq: int,
+    tk: int,
+    causal: bool,
+    window: int | None,
+    offset: int,
+    scores: int,
+) -> list[Tile]:
+    """Return the blocks of queries, each with the keys between the first and last it may see."""
+    if scores < 1:
+        raise ValueError(f"scores must be at least 1, got {scores}")
+    span = tk if window is None else min(tk, 2 * window)
+    size = max(1, scores // max(span, 1))
+    blocks = []
+    for start in range(0, tq, size):
+        stop = min(start + size, tq)
+        first, last = start + offset, stop - 1 + offset  # positions
+        low = 0 if window is None else first - window + 1
+        high = last + 1 if causal else tk if window is None else last + window
+        low, high = (min(max(edge, 0), tk) for edge in (low, high))
+        blocks.append((slice(start, stop), slice(min(low, high), high)))
+    return [(index, rows, keys) for index in np.ndindex(lead) for rows, keys in blocks]
+
+
+def _part(array: Array, index: tuple[int, ...], *cuts: slice) -> Array:
+    """Return a view of what a tile sees; an axis of size 1 is broadcast, and stays whole."""
+    array = array.reshape(1, -1) if array.ndim < 2 else array
+    own = array.shape[:-2]
+    aligned = zip(index[len(index) - len(own) :], own, strict=True)
+    place: list[Any] = [0 if size == 1 else i for i, size in aligned]
+    pairs = zip(cuts, array.shape[-2:], strict=True)
+    place += [slice(None) if size == 1 else cut for cut, size in pairs]
+    return array[tuple(place)]

@@ -1,0 +1,75 @@
+"""The loss of a linear map whose outputs are never held at once."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import Source, assert_close
+
+from npllm.layers import (
+    cross_entropy_backward,
+    cross_entropy_forward,
+    linear_backward,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
+    linear_forward,
+)
+
+
+@given(
+    seed=st.integers(0, 99),
+    lead=st.lists(st.integers(1, 3), max_size=2).map(tuple),
+    classes=st.integers(1, 6),
+    logits=st.integers(1, 50),
+    bias=st.booleans(),
+)
+def test_it_is_the_two_layers_after_one_another(seed, lead, classes, logits, bias):
+    source = Source(seed)
+    x, weight = source.normal(*lead, 3), source.normal(classes, 3)
+    b = source.normal(classes) if bias else None
+    targets = np.where(source.mask(*lead), source.ids(classes, lead), -100)
+    scores, linear_cache = linear_forward(x, weight, b)
+    loss, loss_cache = cross_entropy_forward(scores, targets, reduction="sum")
+    plain = linear_backward(cross_entropy_backward(0.7, loss_cache), linear_cache)
+    fused, cache = linear_cross_entropy_forward(x, weight, targets, b, logits=logits)
+    assert_close(fused, loss)
+    assert_close(linear_cross_entropy_backward(0.7, cache), plain, floor=1)
+
+
+def test_the_logits_are_never_held():
+    rows, classes = 256, 4000
+    source = Source(0, np.float32)
+    x, weight = source.normal(rows, 4), source.normal(classes, 4)
+    targets = np.arange(rows)
+
+    def peak(logits):
+        tracemalloc.start()
+        _, cache = linear_cross_entropy_forward(x, weight, targets, logits=logits)
+        linear_cross_entropy_backward(1.0, cache)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    held = 4 * rows * classes  # bytes
+    assert peak(8 * classes) < held / 4
+    assert peak(rows * classes) > held  # a control: all at once
+
+
+def test_what_does_not_fit_is_refused():
+    x, weight = np.zeros((2, 3)), np.zeros((4, 3))
+    with pytest.raises(TypeError, match="targets must be integers, got float64"):
+        linear_cross_entropy_forward(x, weight, np.zeros(2))
+    with pytest.raises(ValueError, match=r"targets must have shape \(2,\), got \(3,\)"):
+        linear_cross_entropy_forward(x, weight, np.zeros(3, int))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 4\), got 4"):
+        linear_cross_entropy_forward(x, weight, np.array([0, 4]))
+
+
+def test_no_row_has_no_loss():
+    loss, cache = linear_cross_entropy_forward(np.zeros((0, 3)), np.ones((4, 3)), np.zeros(0, int))
+    assert loss == 0
+    dx, dweight = linear_cross_entropy_backward(1.0, cache)
+    assert dx.shape == (0, 3)
+    assert not dweight.any()

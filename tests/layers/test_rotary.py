@@ -1,0 +1,126 @@
+"""rotary: a rotation, by the position, in both pairings and with each scaling."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import Layer, Source, assert_agrees_with_torch, assert_close
+
+from npllm.layers import rotary_backward, rotary_forward, rotary_frequencies, rotary_table
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+SCALINGS = {
+    "default": {"rope_type": "default"},
+    "linear": {"rope_type": "linear", "factor": 3.0},
+    "llama3": LLAMA3,
+    "yarn": YARN,
+    "yarn, all options": {**YARN, "beta_fast": 8, "beta_slow": 2, "attention_factor": 0.9},
+}
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("width", [2, 6, 8])
+def test_agrees_with_torch(torch, interleaved, width):
+    cos, sin = rotary_table(np.arange(5), width)
+    layer = Layer(
+        lambda x: rotary_forward(x, cos, sin, interleaved),
+        rotary_backward,
+        (Source().normal(2, 5, 9),),
+    )
+
+    def reference(x):
+        turned, rest = x[..., :width], x[..., width:]
+        half = width // 2
+        a, b = turned[..., :half], turned[..., half:]
+        if interleaved:
+            a, b = turned[..., 0::2], turned[..., 1::2]
+        y = torch.complex(a, b) * torch.complex(torch.tensor(cos), torch.tensor(sin))
+        pairs = [y.real, y.imag]
+        y = torch.stack(pairs, -1).flatten(-2) if interleaved else torch.cat(pairs, -1)
+        return torch.cat([y, rest], -1)
+
+    assert_agrees_with_torch(torch, layer, reference)
+
+
+@given(seed=st.integers(0, 99), start=st.integers(0, 500), interleaved=st.booleans())
+def test_a_product_sees_the_distance_alone(seed, start, interleaved):
+    source = Source(seed)
+    q, k = source.normal(1, 8), source.normal(1, 8)
+
+    def score(t, s):
+        turned = [
+            rotary_forward(x, *rotary_table([at], 8), interleaved)[0] for x, at in ((q, t), (k, s))
+        ]
+        return (turned[0] * turned[1]).sum()
+
+    assert score(start + 7, start + 3) == pytest.approx(score(4, 0), rel=1e-9, abs=1e-9)
+    y, _ = rotary_forward(q, *rotary_table([start], 8), interleaved)
+    assert_close((y * y).sum(), (q * q).sum())
+
+
+def test_the_two_pairings_are_one_function_of_permuted_features():
+    x = Source().normal(3, 8)
+    table = rotary_table(np.arange(3), 8)
+    order = np.arange(8).reshape(2, 4).T.ravel()  # 0 4 1 5 2 6 3 7
+    halves, _ = rotary_forward(x, *table)
+    interleaved, _ = rotary_forward(x[:, order], *table, True)
+    assert_close(interleaved, halves[:, order], tolerance=0)
+    assert not np.allclose(rotary_forward(x, *table, True)[0], halves)
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_scalings_are_those_of_public_checkpoints(torch, name):
+    transformers = pytest.importorskip("transformers")
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling = SCALINGS[name]
+    config = transformers.LlamaConfig(
+        hidden_size=32,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        rope_parameters={**scaling, "rope_theta": 1000.0},
+    )
+    if name == "default":
+        expected, factor = 1000.0 ** (-torch.arange(0, 16, 2).double() / 16), 1.0
+    else:
+        expected, factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, "cpu")
+    frequencies, own = rotary_frequencies(16, 1000.0, scaling)
+    assert_close(frequencies, expected.double().numpy(), tolerance=1e-6)  # theirs are float32
+    assert own == pytest.approx(factor, rel=1e-6)
+    plain, _ = rotary_frequencies(16, 1000.0)
+    assert (name == "default") == np.allclose(frequencies, plain)
+
+
+@pytest.mark.parametrize(
+    ("width", "scaling", "message"),
+    [
+        (3, None, "must be even and positive, got 3"),
+        (0, None, "must be even and positive, got 0"),
+        (4, {"rope_type": "longrope", "factor": 2.0}, "rope_type must be default, .* 'longrope'"),
+        (4, {"factor": 2.0}, "rope_type must be default, .* got None"),
+        (4, {"rope_type": "linear"}, "the linear scaling of rotary positions needs 'factor'"),
+        (4, {"rope_type": "llama3", "factor": 2.0}, "the llama3 scaling .* needs"),
+    ],
+)
+def test_what_cannot_be_turned_is_refused(width, scaling, message):
+    with pytest.raises(ValueError, match=message):
+        rotary_frequencies(width, scaling=scaling)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    cos, sin = rotary_table(np.arange(3), 4)
+    with pytest.raises(ValueError, match="cos and sin must have one shape"):
+        rotary_forward(np.zeros((3, 4)), cos, sin[:, :1])
+    with pytest.raises(ValueError, match=r"with D of 4 or more, got \(3, 3\)"):
+        rotary_forward(np.zeros((3, 3)), cos, sin)
+    with pytest.raises(ValueError, match=r"cos must broadcast to \(2, 2\), got \(3, 2\)"):
+        rotary_forward(np.zeros((2, 4)), cos, sin)
+    with pytest.raises(ValueError, match=r"dy must have shape \(3, 4\), got \(3, 5\)"):
+        rotary_backward(np.zeros((3, 5)), rotary_forward(np.zeros((3, 4)), cos, sin)[1])

@@ -1,0 +1,111 @@
+"""Tiled attention equals the plain one, for every mask, and holds no weights."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import Source, assert_close
+
+from npllm.layers import (
+    attention_backward,
+    attention_forward,
+    tiled_attention_backward,
+    tiled_attention_forward,
+)
+
+
+def configuration(seed):
+    """Return random arguments and options of attention."""
+    rng, source = np.random.default_rng(seed), Source(seed)
+    d, dv, tq, tk = (int(n) for n in rng.integers(1, 9, size=4))
+    b, h, g = (int(n) for n in rng.integers(1, 4, size=3))
+    lead = [(b, h, 1), (h, 1), (1,), ()][rng.integers(4)]
+    args = [
+        source.normal(b, h, g, tq, d),
+        source.normal(*lead, tk, d),
+        source.normal(*lead, tk, dv),
+    ]
+    options = {}
+    shapes = [(tq, tk), (b, 1, 1, tq, tk), (h, 1, 1, tk), (g, tq, 1), (tk,), ()]
+    if rng.random() < 0.5:
+        options["causal"] = True
+    if rng.random() < 0.4:
+        options["window"] = int(rng.integers(1, 6))
+    if rng.random() < 0.3:
+        options["offset"] = int(rng.integers(-3, 6))
+    if rng.random() < 0.3:
+        options["softcap"] = 0.7
+    if rng.random() < 0.3:
+        options["scale"] = 0.3
+    if rng.random() < 0.5:
+        options["mask"] = source.mask(*shapes[rng.integers(len(shapes))])
+    if rng.random() < 0.5:
+        args.append(source.normal(*shapes[rng.integers(len(shapes))]))
+    return args, options, int(rng.integers(1, 40))
+
+
+@pytest.mark.parametrize("seed", range(500))
+def test_it_is_the_plain_one(seed):
+    (q, k, v, *bias), options, scores = configuration(seed)
+    options["bias"] = bias[0] if bias else None
+    y, cache = attention_forward(q, k, v, **options)
+    dy = Source(seed + 1).normal(*y.shape)
+    tiled, tiled_cache = tiled_attention_forward(q, k, v, scores=scores, **options)
+    assert_close(tiled, y, floor=1)
+    plain = attention_backward(dy, cache)
+    assert_close(tiled_attention_backward(dy, tiled_cache), plain, floor=1)
+
+
+@given(seed=st.integers(0, 999), scores=st.integers(1, 60))
+def test_the_size_of_a_tile_is_irrelevant(seed, scores):
+    (q, k, v, *_), options, _ = configuration(seed)
+    one, _ = tiled_attention_forward(q, k, v, scores=scores, **options)
+    assert_close(one, tiled_attention_forward(q, k, v, scores=999, **options)[0], floor=1)
+
+
+def peak(steps):
+    """Return the most memory that a causal forward and backward hold, in bytes."""
+    x = Source(0, np.float32).normal(1, steps, 8)
+    tracemalloc.start()
+    y, cache = tiled_attention_forward(x, x, x, causal=True, scores=2**14)
+    tiled_attention_backward(y, cache)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_memory_is_linear_in_the_steps():
+    # the weights alone would take 4 T^2 bytes: 67 MB for the longer
+    short, long = peak(1024), peak(4096)
+    assert long < 4.5 * short
+    assert long < 4_000_000
+
+
+def test_what_does_not_fit_is_refused():
+    x = np.zeros((2, 3, 4))
+    with pytest.raises(ValueError, match="q, k, v must have shapes"):
+        tiled_attention_forward(x, x[..., :2], x)
+    with pytest.raises(ValueError, match=r"bias must broadcast to \(2, 3, 3\), got \(2, 2\)"):
+        tiled_attention_forward(x, x, x, bias=np.zeros((2, 2)))
+    with pytest.raises(TypeError, match="mask must be boolean"):
+        tiled_attention_forward(x, x, x, mask=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="scores must be at least 1, got 0"):
+        tiled_attention_forward(x, x, x, scores=0)
+    with pytest.raises(ValueError, match="window must be at least 1, got 0"):
+        tiled_attention_forward(x, x, x, window=0)
+    with pytest.raises(ValueError, match=r"dy must have shape \(2, 3, 4\)"):
+        tiled_attention_backward(x[0], tiled_attention_forward(x, x, x)[1])
+
+
+def test_no_query_and_no_key_are_no_error():
+    y, cache = tiled_attention_forward(np.zeros((2, 0, 3)), np.zeros((2, 4, 3)), np.ones((2, 4, 1)))
+    assert y.shape == (2, 0, 1)
+    assert [g.shape for g in tiled_attention_backward(y, cache)] == [
+        (2, 0, 3),
+        (2, 4, 3),
+        (2, 4, 1),
+    ]
+    y, _ = tiled_attention_forward(np.zeros((2, 3)), np.zeros((0, 3)), np.ones((0, 1)))
+    assert y.tolist() == [[0], [0]]
