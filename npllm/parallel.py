@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from npllm.layers.lstm import State
+from npllm.layers.arrays import Array
 from npllm.models import LossAndGradients
 from npllm.text.tokenizers import Ids
 
@@ -90,7 +90,7 @@ def sharded_loss_and_gradients(
     model: Trainable,
     ids: Ids,
     targets: Ids,
-    state: State | None = None,
+    state: tuple[Array, ...] | None = None,
     rng: np.random.Generator | None = None,
 ) -> LossAndGradients:
     """Return the model's ``loss_and_gradients`` of a batch, computed in one shard a worker.
@@ -100,7 +100,7 @@ def sharded_loss_and_gradients(
         model: computes a shard.
         ids: (B, T).
         targets: (B, T).
-        state: (h, c), each (L, B, H), or None.
+        state: arrays whose second axis is the batch, or None.
         rng: seeds a Generator for each shard's dropout; None turns dropout off.
     """
     shards = np.array_split(np.arange(len(ids)), min(pool.count, len(ids)))
@@ -108,21 +108,20 @@ def sharded_loss_and_gradients(
 
     def shard(n: int) -> LossAndGradients:
         rows = slice(shards[n][0], shards[n][-1] + 1)
-        part = None if state is None else (state[0][:, rows], state[1][:, rows])
+        part = None if state is None else tuple(array[:, rows] for array in state)
         own = None if seeds is None else np.random.default_rng(int(seeds[n]))
         return model.loss_and_gradients(ids[rows], targets[rows], part, own)
 
-    first, *others = pool.map(shard, range(len(shards)))
+    results = pool.map(shard, range(len(shards)))
+    first, *others = results
     gradients = first.gradients
     for other in others:
         gradients.vector += other.gradients.vector
-    results = (first, *others)
+    states = [result.state for result in results if result.state is not None]
+    joined = tuple(np.concatenate(pieces, axis=1) for pieces in zip(*states, strict=True)) or None
     return LossAndGradients(
         sum(result.loss for result in results),
         gradients,
         sum(result.tokens for result in results),
-        (
-            np.concatenate([result.state[0] for result in results], axis=1),
-            np.concatenate([result.state[1] for result in results], axis=1),
-        ),
+        joined,
     )

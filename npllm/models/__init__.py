@@ -1,8 +1,21 @@
 """Language models: one file a model, composed from layers, parameters in one flat vector."""
 
-from npllm.models.lstm import LossAndGradients, LSTMLanguageModel
+from typing import Any
+
+from npllm.models.gpt import GPT
+from npllm.models.language_model import LanguageModel, LossAndGradients
+from npllm.models.llama import Llama
+from npllm.models.lstm import LSTMLanguageModel
 from npllm.models.parameters import Parameters
 
-MODELS = {"lstm": LSTMLanguageModel}
+MODELS: dict[str, type[Any]] = {"lstm": LSTMLanguageModel, "gpt": GPT, "llama": Llama}
 
-__all__ = ["MODELS", "LSTMLanguageModel", "LossAndGradients", "Parameters"]
+__all__ = [
+    "GPT",
+    "MODELS",
+    "LSTMLanguageModel",
+    "LanguageModel",
+    "Llama",
+    "LossAndGradients",
+    "Parameters",
+]

@@ -21,24 +21,9 @@ from npllm.layers import (
     lstm_forward,
 )
 from npllm.layers.arrays import Array
-from npllm.layers.lstm import State
+from npllm.layers.lstm import State, lstm_gates
+from npllm.models.language_model import LossAndGradients, check_options, check_sizes
 from npllm.models.parameters import Parameters
-
-
-class LossAndGradients(NamedTuple):
-    """What training needs of a batch; all sums, so that shards of a batch simply add.
-
-    Attributes:
-        loss: the summed loss in nats.
-        gradients: the gradients of that sum.
-        tokens: how many targets it is over.
-        state: the final state, for the next stretch of the same sequences.
-    """
-
-    loss: float
-    gradients: Parameters
-    tokens: int
-    state: State
 
 
 class LSTMLanguageModel:
@@ -93,22 +78,13 @@ class LSTMLanguageModel:
             "hidden_size": hidden_size,
             "num_layers": num_layers,
         }
-        for name, size in sizes.items():
-            if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"{name} must be a positive integer, got {size}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        config: dict[str, Any] = dict(check_sizes(sizes))
+        check_options(dropout, dtype)
         if tie_weights and embed_size != hidden_size:
             raise ValueError(
                 f"tied weights need embed_size = hidden_size, got {embed_size} and {hidden_size}"
             )
-        if np.dtype(dtype) not in (np.float32, np.float64, np.complex128):
-            raise ValueError(f"dtype must be float32, float64 or complex128, got {np.dtype(dtype)}")
-        self.config: dict[str, Any] = {
-            **{name: int(size) for name, size in sizes.items()},
-            "dropout": float(dropout),
-            "tie_weights": bool(tie_weights),
-        }
+        self.config = {**config, "dropout": float(dropout), "tie_weights": bool(tie_weights)}
         shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, embed_size)}
         for layer in range(num_layers):
             width = embed_size if layer == 0 else hidden_size
@@ -122,6 +98,11 @@ class LSTMLanguageModel:
         shapes["fc.bias"] = (vocab_size,)
         self.parameters = Parameters(shapes, dtype, tied)
         self._initialize(np.random.default_rng(seed))
+
+    @property
+    def context(self) -> None:
+        """None: an LSTM reads on without end."""
+        return None
 
     def _initialize(self, rng: np.random.Generator) -> None:
         bound = 1 / math.sqrt(self.config["hidden_size"])
@@ -152,27 +133,40 @@ class LSTMLanguageModel:
             TypeError: the ids are not integers.
             ValueError: an id is out of range, or ``ids`` is not (B, T).
         """
+        (output, final), hidden_cache, rate = self._hidden(ids, state, rng, None)
+        h, output_cache = dropout_forward(output, rate, rng)
+        p = self.parameters
+        logits, fc_cache = linear_forward(h, p["fc.weight"], p["fc.bias"])  # (T, B, V)
+        caches = (*hidden_cache, output_cache, fc_cache)
+        return logits.swapaxes(0, 1), _Cache(final, caches)
+
+    def _hidden(
+        self,
+        ids: npt.ArrayLike,
+        state: State | None,
+        rng: np.random.Generator | None,
+        lengths: npt.ArrayLike | None,
+    ) -> tuple[tuple[Array, State], tuple[Any, Any], float]:
+        """Return the LSTM's output (T, B, H) and state, the caches, and the dropout's rate."""
         p, rate = self.parameters, self.config["dropout"] if rng is not None else 0.0
         ids = np.asarray(ids)
         if ids.ndim != 2:
             raise ValueError(f"ids must have shape (B, T), got {ids.shape}")
         rnn = {name[4:]: array for name, array in p.items() if name.startswith("rnn.")}
-        options: dict[str, Any] = {"state": state, "dropout": rate, "rng": rng}
+        options: dict[str, Any] = {
+            "state": state,
+            "lengths": lengths,
+            "dropout": rate,
+            "rng": rng,
+        }
         if rate == 0 and self.config["vocab_size"] < ids.size:
             # the same function, for less: the LSTM looks the words up itself
-            input_cache = None
-            (output, final), rnn_cache = lstm_forward(
-                ids.T, rnn, embedding=p["embedding.weight"], **options
-            )  # (T, B, H)
-        else:
-            e, embedding_cache = embedding_forward(ids.T, p["embedding.weight"])  # (T, B, E)
-            x, dropout_cache = dropout_forward(e, rate, rng)
-            input_cache = (embedding_cache, dropout_cache)
-            (output, final), rnn_cache = lstm_forward(x, rnn, **options)  # (T, B, H)
-        h, output_cache = dropout_forward(output, rate, rng)
-        logits, fc_cache = linear_forward(h, p["fc.weight"], p["fc.bias"])  # (T, B, V)
-        caches = (input_cache, rnn_cache, output_cache, fc_cache)
-        return logits.swapaxes(0, 1), _Cache(final, caches)
+            result, rnn_cache = lstm_forward(ids.T, rnn, embedding=p["embedding.weight"], **options)
+            return result, (None, rnn_cache), rate
+        e, embedding_cache = embedding_forward(ids.T, p["embedding.weight"])  # (T, B, E)
+        x, dropout_cache = dropout_forward(e, rate, rng)
+        result, rnn_cache = lstm_forward(x, rnn, **options)
+        return result, ((embedding_cache, dropout_cache), rnn_cache), rate
 
     def backward(self, dlogits: Array, cache: Any) -> Parameters:
         """Return the gradients of all parameters, by the parameters' names.
@@ -204,6 +198,15 @@ class LSTMLanguageModel:
         gradients["embedding.weight"] += dx
         return gradients
 
+    def gates(self, cache: Any) -> list[Array]:
+        """Return each layer's gates i, f, g and o, (B, T, 4, H).
+
+        Args:
+            cache: what :meth:`forward` returned.
+        """
+        _, rnn_cache, _, _ = cache.caches
+        return [gates.swapaxes(0, 1) for gates in lstm_gates(rnn_cache)]
+
     def loss_and_gradients(
         self,
         ids: npt.ArrayLike,
@@ -226,10 +229,33 @@ class LSTMLanguageModel:
         tokens = int(np.count_nonzero(targets != -100))
         return LossAndGradients(loss.item(), gradients, tokens, cache.state)
 
-    def predict(self, ids: npt.ArrayLike, state: State | None = None) -> tuple[Array, State]:
-        """Return the logits (B, T, V) and the final state, without dropout."""
-        logits, cache = self.forward(ids, state)
-        return logits, cache.state
+    def predict(
+        self,
+        ids: npt.ArrayLike,
+        state: State | None = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        last: bool = False,
+    ) -> tuple[Array, State]:
+        """Return the logits and the final state, without dropout.
+
+        Args:
+            ids: as for :meth:`forward`.
+            state: as for :meth:`forward`.
+            lengths: (B,) how much of each row is real, where it is filled up at its end.
+            last: return the logits (B, 1, V) of each row's last real token alone.
+        """
+        (output, final), _, _ = self._hidden(ids, state, None, lengths)  # (T, B, H)
+        if last:
+            end = len(output) - 1 if lengths is None else np.asarray(lengths) - 1
+            output = output[end, np.arange(output.shape[1])][None]
+        logits, _ = linear_forward(output, self.parameters["fc.weight"], self.parameters["fc.bias"])
+        return logits.swapaxes(0, 1), final
+
+    def select(self, state: State, rows: npt.ArrayLike) -> State:
+        """Return the state of some of the batch's rows, in any order, repeated or not."""
+        h, c = state
+        return h[:, np.asarray(rows)], c[:, np.asarray(rows)]
 
 
 class _Cache(NamedTuple):

@@ -1,0 +1,95 @@
+"""What training, evaluation and generation need of a model, whatever its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from npllm.layers.arrays import Array
+from npllm.models.parameters import Parameters
+
+
+class LossAndGradients(NamedTuple):
+    """What training needs of a batch; all sums, so that shards of a batch simply add.
+
+    Attributes:
+        loss: the summed loss in nats.
+        gradients: the gradients of that sum.
+        tokens: how many targets it is over.
+        state: the final state, for the next stretch of the same sequences: arrays whose second
+            axis is the batch; None of a model that carries none.
+    """
+
+    loss: float
+    gradients: Parameters
+    tokens: int
+    state: tuple[Array, ...] | None
+
+
+class LanguageModel(Protocol):
+    """Logits of the next token, and their gradients.
+
+    Attributes:
+        config: what the model was made with, for JSON.
+        parameters: its state dict, in one vector.
+    """
+
+    config: dict[str, Any]
+    parameters: Parameters
+
+    @property
+    def context(self) -> int | None:
+        """How many positions it has; None where there is no end to them."""
+
+    def forward(
+        self, ids: npt.ArrayLike, state: Any = None, rng: np.random.Generator | None = None
+    ) -> tuple[Array, Any]:
+        """Return the logits (B, T, V) and the backward's cache."""
+
+    def backward(self, dlogits: Array, cache: Any) -> Parameters:
+        """Return the gradients of all parameters."""
+
+    def loss_and_gradients(
+        self,
+        ids: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        state: Any = None,
+        rng: np.random.Generator | None = None,
+    ) -> LossAndGradients:
+        """Return the summed cross-entropy of the targets, its gradients, number and state."""
+
+    def predict(
+        self,
+        ids: npt.ArrayLike,
+        state: Any = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        last: bool = False,
+    ) -> tuple[Array, Any]:
+        """Return the logits and the state to go on from, without dropout."""
+
+    def select(self, state: Any, rows: npt.ArrayLike) -> Any:
+        """Return the state of some of the batch's rows."""
+
+
+def check_sizes(sizes: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes as Python integers.
+
+    Raises:
+        ValueError: one is not a positive integer; the message names it.
+    """
+    for name, size in sizes.items():
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, got {size}")
+    return {name: int(size) for name, size in sizes.items()}
+
+
+def check_options(dropout: float, dtype: npt.DTypeLike) -> None:
+    """Raise ValueError unless dropout lies in [0, 1) and the dtype is one of the layers'."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    if np.dtype(dtype) not in (np.float32, np.float64, np.complex128):
+        raise ValueError(f"dtype must be float32, float64 or complex128, got {np.dtype(dtype)}")
