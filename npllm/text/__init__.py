@@ -1,7 +1,14 @@
 """Step 1 of section 3: text into tokens, tokens into batches."""
 
 from npllm.text.batches import Batch, Batches, ContiguousBatches, ShuffledWindows
+from npllm.text.bpe import BytePairTokenizer, StreamDecoder
 from npllm.text.corpus import load_text, split_text
+from npllm.text.tokenizer_files import (
+    load_tokenizer,
+    load_tokenizer_json,
+    load_vocabulary_and_merges,
+    tokenizer_from_gguf,
+)
 from npllm.text.tokenizers import (
     CharacterTokenizer,
     Tokenizer,
@@ -12,12 +19,18 @@ from npllm.text.tokenizers import (
 __all__ = [
     "Batch",
     "Batches",
+    "BytePairTokenizer",
     "CharacterTokenizer",
     "ContiguousBatches",
     "ShuffledWindows",
+    "StreamDecoder",
     "Tokenizer",
     "WordTokenizer",
     "load_text",
+    "load_tokenizer",
+    "load_tokenizer_json",
+    "load_vocabulary_and_merges",
     "split_text",
     "tokenizer_from_dict",
+    "tokenizer_from_gguf",
 ]

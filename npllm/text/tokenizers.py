@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -18,6 +18,9 @@ Ids = npt.NDArray[np.int64]
 
 FORMAT = "npllm-tokenizer"
 VERSION = 1
+
+# kinds in files of their own, which import this one: they enter what reads them here
+READERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
 
 class Tokenizer(Protocol):
@@ -31,6 +34,13 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids."""
+
+
+class TrainedTokenizer(Tokenizer, Protocol):
+    """A tokenizer that can be kept with the model that learned from its tokens."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what :func:`tokenizer_from_dict` makes the same tokenizer of."""
 
 
 class _Vocabulary:
@@ -161,12 +171,28 @@ class WordTokenizer(_Vocabulary):
         return np.array(ids, np.int64)
 
 
-def tokenizer_from_dict(saved: Any) -> CharacterTokenizer | WordTokenizer:
+def tokenizer_from_dict(saved: Any) -> TrainedTokenizer:
     """Return the tokenizer that ``to_dict`` described.
 
     Raises:
         ValueError: it is no tokenizer of npllm, or of a later version.
     """
+    check_header(saved)
+    kinds = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer)}
+    kind, vocabulary = saved.get("kind"), saved.get("vocabulary")
+    if kind in READERS:
+        return READERS[kind](saved)
+    if kind not in kinds or not isinstance(vocabulary, list):
+        raise ValueError(
+            f"the tokenizer must be one of {', '.join([*kinds, *READERS])}, got {kind!r}"
+        )
+    if not all(isinstance(token, str) for token in vocabulary):
+        raise ValueError("the tokenizer's vocabulary must hold strings")
+    return kinds[kind](vocabulary)
+
+
+def check_header(saved: Any) -> None:
+    """Raise a ValueError where something saved is no tokenizer of this version of npllm."""
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise ValueError("this is no npllm tokenizer")
     if saved.get("version") != VERSION:
@@ -174,13 +200,6 @@ def tokenizer_from_dict(saved: Any) -> CharacterTokenizer | WordTokenizer:
             f"the tokenizer has version {saved.get('version')}, this npllm reads {VERSION}: "
             "use the npllm that wrote it, or a later one"
         )
-    kinds = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer)}
-    kind, vocabulary = saved.get("kind"), saved.get("vocabulary")
-    if kind not in kinds or not isinstance(vocabulary, list):
-        raise ValueError(f"the tokenizer must be one of {', '.join(kinds)}, got {kind!r}")
-    if not all(isinstance(token, str) for token in vocabulary):
-        raise ValueError("the tokenizer's vocabulary must hold strings")
-    return kinds[kind](vocabulary)
 
 
 def _codes(text: str) -> npt.NDArray[np.uint32]:

@@ -1,0 +1,271 @@
+"""Byte pair tokenizers from the files in which they are published.
+
+What would be encoded otherwise than its publisher does is refused. Ids are those of tokenizers'
+``encode(text, add_special_tokens=False)``: what a file says of tokens to be added around a text, of
+truncation and of padding is left to the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from npllm.text.bpe import BytePairTokenizer
+from npllm.text.byte_letters import from_letters
+
+PAIRS_OF_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+GGUF_SPLITS = {"gpt-2": "gpt2", "gpt2": "gpt2", "smollm": "smollm"}
+NORMAL, CONTROL, UNUSED = 1, 3, 5  # types of tokens in GGUF
+UNSUPPORTED_OPTIONS = (
+    "dropout",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "fuse_unk",
+    "byte_fallback",
+    "ignore_merges",
+)
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> BytePairTokenizer:
+    """Return the tokenizer of a ``tokenizer.json``, or of the folder that a model came in.
+
+    Args:
+        path: the file, or a folder with ``tokenizer.json``, with ``vocab.json`` and ``merges.txt``
+            or with ``encoder.json`` and ``vocab.bpe``, looked for in that order.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: it is no tokenizer, or one that is not supported; the message says why.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return load_tokenizer_json(path)
+    if (path / "tokenizer.json").exists():
+        return load_tokenizer_json(path / "tokenizer.json")
+    for vocabulary, merges in PAIRS_OF_FILES:
+        if (path / vocabulary).exists():
+            return load_vocabulary_and_merges(path / vocabulary, path / merges)
+    raise FileNotFoundError(f"{path} holds no tokenizer.json, vocab.json or encoder.json")
+
+
+def load_tokenizer_json(path: str | os.PathLike[str]) -> BytePairTokenizer:
+    """Return the tokenizer of a ``tokenizer.json`` of the tokenizers library.
+
+    Supported are the model BPE with the pre-tokenizer ByteLevel, alone or after Digits, and added
+    tokens that are special.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is no such file, or asks for what is not supported.
+    """
+    return _reading(path, lambda text: _of_tokenizer_json(_json_object(text)))
+
+
+def load_vocabulary_and_merges(
+    vocabulary: str | os.PathLike[str],
+    merges: str | os.PathLike[str],
+    pretokenizer: str = "gpt2",
+    special: Iterable[str] | None = None,
+) -> BytePairTokenizer:
+    """Return the tokenizer of ``vocab.json`` and ``merges.txt`` (``encoder.json``, ``vocab.bpe``).
+
+    Args:
+        vocabulary: a JSON object, of each token its id.
+        merges: a line a merge; a first line that begins with "#version" says nothing.
+        pretokenizer: "gpt2" or "smollm"; the files do not say.
+        special: the special tokens; the files do not say: None for the tokens that are no byte
+            and that no merge makes.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: a file is malformed, or the two do not belong together.
+    """
+    tokens = _reading(vocabulary, lambda text: _in_order(_json_object(text)))
+
+    def build(text: str) -> BytePairTokenizer:
+        lines = text.splitlines()
+        pairs = [line for line in lines[text.startswith("#version") :] if line]
+        known = _unmade(tokens, pairs) if special is None else set(special)
+        return _build(tokens, pairs, known, pretokenizer)
+
+    return _reading(merges, build)
+
+
+def tokenizer_from_gguf(
+    tokens: Sequence[str],
+    merges: Sequence[str],
+    token_types: Sequence[int] | None = None,
+    pretokenizer: str = "gpt-2",
+    unknown: int | None = None,
+) -> BytePairTokenizer:
+    """Return the tokenizer of lists as a GGUF file holds them under ``tokenizer.ggml``.
+
+    Args:
+        tokens: ``tokens``, in byte-level letters (where ``model`` is "gpt2").
+        merges: ``merges``, two tokens with a space between.
+        token_types: ``token_type``: 1 for a token, 3 for a special one, 5 for an unused one; None
+            where all are 1.
+        pretokenizer: ``pre``: "gpt-2" or "smollm".
+        unknown: ``unknown_token_id``, for bytes that are no token.
+
+    Raises:
+        ValueError: the lists do not belong together, or ask for what is not supported.
+
+    >>> tokenizer = tokenizer_from_gguf(["<end>", "a", "b", "ab"], ["a b"], [3, 1, 1, 1])
+    >>> tokenizer.encode("aab<end>", special=True).tolist()
+    [1, 3, 0]
+    """
+    if pretokenizer not in GGUF_SPLITS:
+        known = ", ".join(GGUF_SPLITS)
+        raise ValueError(f"the pre-tokenizer must be one of {known}, got {pretokenizer!r}")
+    types = [NORMAL] * len(tokens) if token_types is None else list(token_types)
+    if len(types) != len(tokens):
+        raise ValueError(f"there are {len(tokens)} tokens, but {len(types)} token types")
+    for i, kind in enumerate(types):
+        if kind not in (NORMAL, CONTROL, UNUSED):
+            raise ValueError(
+                f"token {i}, {tokens[i]!r}, has type {kind}: only 1, 3 and 5 are known"
+            )
+    special = {token for token, kind in zip(tokens, types, strict=True) if kind == CONTROL}
+    unused = {token for token, kind in zip(tokens, types, strict=True) if kind == UNUSED}
+    return _build(tokens, merges, special, GGUF_SPLITS[pretokenizer], unknown, unused)
+
+
+def _of_tokenizer_json(saved: dict[str, Any]) -> BytePairTokenizer:
+    model = _object(saved.get("model"), "model")
+    if (kind := model.get("type", "BPE")) != "BPE":  # files of 2019 name no type
+        raise ValueError(f"the model must be BPE, got {kind!r:.80}")
+    for option in UNSUPPORTED_OPTIONS:
+        if model.get(option):
+            raise ValueError(f"the model's {option} must not be set, got {model[option]!r:.80}")
+    if saved.get("normalizer") is not None:
+        raise ValueError(f"no normalizer is supported, got {_kind(saved['normalizer'])!r:.80}")
+    if saved.get("decoder") is not None and _kind(saved["decoder"]) != "ByteLevel":
+        raise ValueError(f"the decoder must be ByteLevel, got {_kind(saved['decoder'])!r:.80}")
+    split = _split_of(saved.get("pre_tokenizer"))
+    vocabulary = dict(_object(model.get("vocab"), "vocab"))
+    merges = _list(model.get("merges"), "merges")
+    special = set()
+    for entry in _list(saved.get("added_tokens", []), "added_tokens"):
+        added = _object(entry, "added token")
+        token, i = str(added.get("content")), added.get("id")
+        if added.get("special") is not True or any(
+            map(added.get, ("lstrip", "rstrip", "single_word"))
+        ):
+            raise ValueError(
+                f"the added token {token!r} must be special, without lstrip, rstrip, single_word"
+            )
+        if (known := vocabulary.setdefault(token, i)) != i:
+            raise ValueError(f"the added token {token!r} has id {i}, in the vocabulary {known}")
+        special.add(token)
+    unknown = model.get("unk_token")
+    if unknown is not None and (unknown := vocabulary.get(str(unknown))) is None:
+        raise ValueError(f"the vocabulary lacks the unknown token {model['unk_token']!r}")
+    return _build(_in_order(vocabulary), merges, special, split, unknown)
+
+
+def _split_of(pretokenizer: Any) -> str:
+    """Return the name of the split that a pre-tokenizer's JSON describes."""
+    steps = [pretokenizer]
+    if _kind(pretokenizer) == "Sequence":
+        steps = _list(pretokenizer.get("pretokenizers"), "pretokenizers")
+    kinds = [_kind(step) for step in steps]
+    splits = {("ByteLevel",): "gpt2", ("Digits", "ByteLevel"): "smollm"}
+    if tuple(kinds) not in splits:
+        shown = " and ".join(kinds)
+        raise ValueError(
+            f"the pre-tokenizer must be ByteLevel or Digits and ByteLevel, got {shown:.80}"
+        )
+    wanted = {"add_prefix_space": False, "use_regex": True, "individual_digits": True}
+    absent = {"use_regex": True}  # older files lack it
+    options = {"ByteLevel": ("add_prefix_space", "use_regex"), "Digits": ("individual_digits",)}
+    for step, kind in zip(steps, kinds, strict=True):
+        for option in options[kind]:
+            if (got := step.get(option, absent.get(option))) is not wanted[option]:
+                raise ValueError(f"{kind}'s {option} must be {wanted[option]}, got {got!r:.80}")
+    return splits[tuple(kinds)]
+
+
+def _build(
+    tokens: Sequence[str],
+    merges: Iterable[Any],
+    special: set[str],
+    split: str,
+    unknown: int | None = None,
+    unused: Iterable[str] = (),
+) -> BytePairTokenizer:
+    """Return the tokenizer of tokens in letters, those that are no piece of text excepted."""
+    plain = special.union(unused)
+    token_bytes = [token.encode() if token in plain else from_letters(token) for token in tokens]
+    ids = {token: i for i, token in enumerate(tokens)}
+    pairs = []
+    for number, merge in enumerate(merges):
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(pair, list) or [type(token) for token in pair] != [str, str]:
+            raise ValueError(f"merge {number}, {merge!r:.80}, is not of two tokens")
+        if lacking := [token for token in pair if token not in ids]:
+            raise ValueError(f"merge {number} names {lacking[0]!r}, which the vocabulary lacks")
+        pairs.append((ids[pair[0]], ids[pair[1]]))
+    in_order = sorted(special, key=lambda token: ids.get(token, -1))
+    return BytePairTokenizer(token_bytes, pairs, split, in_order, unknown)
+
+
+def _unmade(tokens: Iterable[str], merges: Iterable[str]) -> set[str]:
+    """Return the tokens of several letters that no merge makes."""
+    made = {merge.replace(" ", "") for merge in merges}
+    return {token for token in tokens if len(token) > 1 and token not in made}
+
+
+def _in_order(vocabulary: Mapping[Any, Any]) -> list[str]:
+    """Return tokens by id."""
+    tokens: dict[int, str] = {}
+    for token, i in vocabulary.items():
+        if not isinstance(token, str) or type(i) is not int:
+            raise ValueError(f"token {token!r:.80} has no whole number as id, but {i!r:.80}")
+        if tokens.setdefault(i, token) != token:
+            raise ValueError(f"tokens {tokens[i]!r} and {token!r} both have id {i}")
+    for i in range(len(tokens)):
+        if i not in tokens:
+            raise ValueError(f"no token has id {i}, though there are {len(tokens)}")
+    return [tokens[i] for i in range(len(tokens))]
+
+
+def _reading(path: str | os.PathLike[str], make: Callable[[str], Any]) -> Any:
+    """Return what is made of a file's text; a ValueError names the file."""
+    try:
+        return make(Path(path).read_bytes().decode())
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{os.fspath(path)}: it is nested too deeply") from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    def distinct(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(entries)
+        if len(found) < len(entries):
+            twice = Counter(key for key, _ in entries).most_common(1)[0][0]
+            raise ValueError(f"{twice!r} stands there twice")
+        return found
+
+    return _object(json.loads(text, object_pairs_hook=distinct), "file")
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"the {name} must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list, got {type(value).__name__}")
+    return value
+
+
+def _kind(part: Any) -> str:
+    return str(part.get("type") if isinstance(part, dict) else part)

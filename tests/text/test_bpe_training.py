@@ -1,0 +1,125 @@
+"""Training byte pair encoding: the pairs that counting anew gives, and that tokenizers learns."""
+
+import json
+import os
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npllm.text import BytePairTokenizer, load_text
+from npllm.text.bpe_training import learn_merges
+from npllm.text.byte_letters import to_letters
+from npllm.text.pretokenizers import pretokenize
+
+PHRASES = st.lists(
+    st.sampled_from(
+        ["the", " the", "ab", "aaa", "😀", "é", " ", "\n\n", "7", "'s", "<|end|>", "\x00"]
+    )
+).map("".join)
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    """Give a function that imports a package, or skips where it is missing and not required."""
+    if os.environ.get("NPLLM_REQUIRE_ORACLE") == "1":
+        return __import__
+    return lambda name: pytest.importorskip(name, reason="pip install '.[oracle]'")
+
+
+def naive_merges(pieces, size):
+    """Return merges by counting everything anew each time."""
+    alphabet = sorted((bytes([byte]) for byte in range(256)), key=to_letters)
+    tokens = list(alphabet)
+    ids = {token: i for i, token in enumerate(tokens)}
+    words = [[ids[bytes([byte])] for byte in piece.encode()] for piece in pieces]
+    merges = []
+    while len(tokens) < size:
+        counts = Counter(pair for word in words for pair in zip(word, word[1:]))  # noqa: B905, RUF007
+        if not counts:
+            break
+        pair = min(counts, key=lambda pair: (-counts[pair], pair))
+        for word in words:
+            i = 0
+            while i < len(word) - 1:
+                if (word[i], word[i + 1]) == pair:
+                    word[i : i + 2] = [len(tokens)]
+                i += 1
+        tokens.append(tokens[pair[0]] + tokens[pair[1]])
+        merges.append(pair)
+    return merges, tokens
+
+
+@given(st.text("aab ", max_size=80) | PHRASES, st.integers(256, 300))
+def test_training_is_what_counting_anew_gives(text, size):
+    trained = BytePairTokenizer.train(text, size)
+    merges, tokens = naive_merges(pretokenize(text), size)
+    assert list(trained.merges) == merges
+    assert list(trained.token_bytes) == tokens
+    for i, token in enumerate(tokens):  # nothing is learned that is never used
+        if trained.decode_bytes([i]).isascii() and pretokenize(token.decode()) == [token.decode()]:
+            assert trained.encode_bytes(token).tolist() == [i]
+
+
+def test_a_small_example():
+    tokenizer = BytePairTokenizer.train("aaabdaaabac", 259)
+    joined = [tokenizer.token_bytes[i] for i in (256, 257, 258)]
+    assert joined == [b"aa", b"ab", b"aaab"]
+    assert tokenizer.vocabulary[256:] == ("aa", "ab", "aaab")
+    assert [tokenizer.vocabulary[i] for i in tokenizer.encode("aaabdaaabac")] == [
+        "aaab",
+        "d",
+        "aaab",
+        "a",
+        "c",
+    ]
+
+
+def test_training_stops_where_no_pair_is_left():
+    tokenizer = BytePairTokenizer.train("ab ab", 1000)
+    assert tokenizer.vocabulary[256:] == ("ab", " ab")
+
+
+def test_a_vocabulary_must_hold_the_bytes():
+    with pytest.raises(ValueError, match="a vocabulary of 256 cannot hold 257"):
+        BytePairTokenizer.train("a", 256, special=("<s>",))
+
+
+@pytest.mark.parametrize("size", [700, 2000])
+def test_merges_are_those_of_tokenizers(oracle, size):
+    tokenizers = oracle("tokenizers")
+    text = load_text()
+    ours = BytePairTokenizer.train(text, size, special=("<|end|>",))
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    byte_level = tokenizers.pre_tokenizers.ByteLevel
+    theirs.pre_tokenizer = byte_level(add_prefix_space=False)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=0,
+        initial_alphabet=byte_level.alphabet(),
+        special_tokens=["<|end|>"],
+        show_progress=False,
+    )
+    theirs.train_from_iterator([text], trainer)
+    model = json.loads(theirs.to_str())["model"]
+    letters = [to_letters(token) for token in ours.token_bytes]
+    assert len(letters) == size
+    assert {token: i for i, token in enumerate(letters)} == model["vocab"]
+    assert [[letters[i] for i in pair] for pair in ours.merges] == model["merges"]
+    ids = ours.encode(text, special=True).tolist()
+    assert ids == theirs.encode(text).ids
+
+
+def test_learning_from_nothing():
+    tokens = [bytes([byte]) for byte in range(256)]
+    assert learn_merges([], tokens, 300) == []
+    assert len(tokens) == 256
+
+
+def test_a_special_token_may_be_learned():
+    tokenizer = BytePairTokenizer.train("ab ab ab", 258, special=("ab",))
+    a, b = tokenizer.encode_bytes(b"a")[0], tokenizer.encode_bytes(b"b")[0]
+    assert tokenizer.merges[0] == (a, b)
+    assert tokenizer.vocabulary[257:] == (" ab",)
+    assert tokenizer.encode("ab").tolist() == [0]
