@@ -1,0 +1,146 @@
+"""safetensors files beside the library's, in bfloat16 too, and broken ones."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+from npllm.pretrained import SafetensorsFile
+from npllm.pretrained.safetensors_file import write_safetensors
+
+ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([1.5, -2.0]), "scalar": np.array(3.0)}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(content):
+        path = tmp_path / "some.safetensors"
+        path.write_bytes(content)
+        return path
+
+    return written
+
+
+def packed(header, data=bytes(16)):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(dtype="F32", shape=(4,), begin=0, end=16):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_library_s_files_are_read(write, dtype):
+    arrays = {name: array.astype(dtype) for name, array in ARRAYS.items()}
+    file = SafetensorsFile(write(save(arrays, metadata={"format": "pt"})))
+    assert file.metadata == {"format": "pt"}
+    assert set(file.tensors) == set(ARRAYS)
+    for name, array in ARRAYS.items():
+        for wanted in (np.float32, np.float64):
+            read = file.load(name, wanted)
+            assert read.dtype == wanted
+            np.testing.assert_array_equal(read, array)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_library_reads_what_is_written(tmp_path, dtype):
+    path = tmp_path / "some.safetensors"
+    arrays = {name: array.astype(dtype) for name, array in ARRAYS.items()}
+    arrays["strided"] = arrays["a"].T
+    write_safetensors(path, arrays)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    read = load_file(path)
+    assert set(read) == set(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == dtype
+        np.testing.assert_array_equal(read[name], array)
+    with pytest.raises(ValueError, match="a must be float32 or float64, got complex128"):
+        write_safetensors(path, {"a": np.zeros(2, complex)})
+    assert set(load_file(path)) == set(arrays)  # as it was
+
+
+def test_bfloat16_as_torch_writes_it(torch, tmp_path):
+    from safetensors.torch import save_file
+
+    x = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    save_file({"x": x}, tmp_path / "x.safetensors")
+    file = SafetensorsFile(tmp_path / "x.safetensors")
+    assert file.tensors["x"].type == "BF16"
+    np.testing.assert_array_equal(file.load("x"), x.float().numpy())
+
+
+def test_integers_are_known_and_refused_when_asked_for(write):
+    file = SafetensorsFile(write(save({"ids": np.arange(3)})))
+    assert file.tensors["ids"].shape == (3,)
+    with pytest.raises(ValueError, match="tensor 'ids': tensors of type I64 are not read"):
+        file.load("ids")
+
+
+BROKEN = {
+    "empty": (b"", "is empty"),
+    "short": (b"\x10\0\0", "is no complete safetensors file"),
+    "long header": ((2**62).to_bytes(8, "little"), "would have 4611686018427387904 bytes"),
+    "no JSON": (packed(b"{'a'"), "its header: "),
+    "no UTF-8": (packed(b"\xff\xfe"), "its header: "),
+    "deep": (packed(b'{"a":' + b"[" * 100_000), "its header: "),
+    "no object": (packed([1]), "its header is no JSON object"),
+    "twice": (packed(b'{"a":0,"a":0}'), "a name stands there twice"),
+    "no entry": (packed({"a": 3}), "its header says of 'a' 3"),
+    "no dtype": (packed({"a": {"shape": [4], "data_offsets": [0, 16]}}), "its header says of 'a'"),
+    "offsets": (packed({"a": entry(begin=-4)}), "its header says of 'a'"),
+    "shape": (packed({"a": entry(shape=[4.0])}), "its header says of 'a'"),
+    "truth": (packed({"a": entry(shape=[True, 4])}), "its header says of 'a'"),
+    "dtype": (packed({"a": entry("F4")}), "tensor 'a' has type 'F4'"),
+    "list": (packed({"a": entry(["F32"])}), r"tensor 'a' has type \['F32'\]"),
+    "size": (packed({"a": entry(shape=[5])}), r"has 16 bytes, F32 of shape \[5\] needs 20"),
+    "huge": (packed({"a": entry(shape=[2**62] * 4)}), "has 16 bytes, F32"),
+    "outside": (packed({"a": entry(begin=8, end=24)}), "is truncated: tensor 'a' ends at byte"),
+    "overlap": (packed({"a": entry(), "b": entry(shape=[1], end=4)}), "overlaps"),
+    "hole": (packed({"a": entry(shape=[2], begin=8)}), "is corrupt: 8 bytes belong to no tensor"),
+    "rest": (packed({"a": entry(shape=[2], end=8)}), "is corrupt: 8 bytes belong to no tensor"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_files_get_one_clear_line(write, content, message):
+    path = write(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        SafetensorsFile(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_parts_of_the_broken_files_are_sound(write):
+    """Negative control: without the one fault each of them is read."""
+    assert SafetensorsFile(write(packed({"a": entry()}))).load("a").tolist() == [0] * 4
+    assert not SafetensorsFile(write(packed({}, b""))).tensors
+
+
+def test_cut_and_changed_files_do_no_harm(write):
+    content = save(ARRAYS)
+
+    def read_all(content):
+        file = SafetensorsFile(write(content))
+        for name in file.tensors:
+            file.load(name)
+
+    for size in range(len(content)):
+        with pytest.raises(ValueError, match=r"some\.safetensors"):
+            read_all(content[:size])
+    rng, messages = np.random.default_rng(0), []
+    tracemalloc.start()
+    for _ in range(2000):
+        changed = bytearray(content)
+        for place in rng.integers(len(content), size=rng.integers(1, 4)):
+            changed[place] = rng.integers(256)
+        try:
+            read_all(changed)
+        except ValueError as error:
+            messages.append(str(error))
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert 500 < len(messages) < 2000
+    assert not any("\n" in message for message in messages)
