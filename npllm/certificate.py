@@ -126,6 +126,18 @@ class Section:
 _LSTM = {"vocab_size": 11, "embed_size": 5, "hidden_size": 7}
 _TIED = {"vocab_size": 11, "embed_size": 7, "hidden_size": 7, "tie_weights": True}
 
+_GPT = {"vocab_size": 11, "context": 7, "width": 6, "num_layers": 2, "heads": 3}
+_LLAMA = {
+    "vocab_size": 11,
+    "context": 7,
+    "width": 5,
+    "num_layers": 2,
+    "heads": 6,
+    "kv_heads": 2,
+    "head_size": 4,
+    "hidden_size": 7,
+}
+
 CONFIGURATIONS: dict[str, tuple[Configuration, ...]] = {
     "lstm": (
         Configuration("section 5", _LSTM),
@@ -154,6 +166,60 @@ CONFIGURATIONS: dict[str, tuple[Configuration, ...]] = {
                 "tie_weights": True,
             },
             batch_size=4,
+            steps=3,
+            ignored=0.2,
+            lengths=True,
+            quick=True,
+        ),
+    ),
+    "gpt": (
+        Configuration("two blocks", _GPT),
+        Configuration("one sequence, one step", _GPT, batch_size=1, steps=1),
+        Configuration("one head, one block", {**_GPT, "heads": 1, "num_layers": 1}),
+        Configuration("masked targets", _GPT, ignored=0.3),
+        Configuration("rows of unequal length", _GPT, lengths=True),
+        Configuration("dropout", {**_GPT, "dropout": 0.3}),
+        Configuration(
+            "small: two blocks, dropout, masks, lengths",
+            {
+                "vocab_size": 5,
+                "context": 4,
+                "width": 4,
+                "num_layers": 2,
+                "heads": 2,
+                "dropout": 0.4,
+            },
+            steps=3,
+            ignored=0.2,
+            lengths=True,
+            quick=True,
+        ),
+    ),
+    "llama": (
+        Configuration("grouped queries", _LLAMA),
+        Configuration("one sequence, one step", _LLAMA, batch_size=1, steps=1),
+        Configuration("one key head", {**_LLAMA, "kv_heads": 1}),
+        Configuration("heads of their own", {**_LLAMA, "kv_heads": 6}),
+        Configuration("tied weights", {**_LLAMA, "tie_weights": True}),
+        Configuration("sliding window", {**_LLAMA, "window": 2}),
+        Configuration("interleaved pairs", {**_LLAMA, "interleaved": True}),
+        Configuration("masked targets", _LLAMA, ignored=0.3),
+        Configuration("rows of unequal length, dropout", {**_LLAMA, "dropout": 0.3}, lengths=True),
+        Configuration(
+            "small: two blocks, grouped, window, tied, dropout, masks, lengths",
+            {
+                "vocab_size": 5,
+                "context": 4,
+                "width": 3,
+                "num_layers": 2,
+                "heads": 4,
+                "kv_heads": 2,
+                "head_size": 2,
+                "hidden_size": 3,
+                "window": 2,
+                "tie_weights": True,
+                "dropout": 0.4,
+            },
             steps=3,
             ignored=0.2,
             lengths=True,
@@ -189,7 +255,7 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
     build = MODELS[name]
     model = build(**configuration.config, dtype=np.float64)
     model.parameters.vector[...] = rng.normal(size=model.parameters.vector.size) / 2
-    state = _state(configuration.config, configuration.batch_size, rng)
+    state = _state(name, configuration, rng)
     errors: dict[str, list[tuple[float, float]]] = {}
     twins: dict[str, list[tuple[float, float]]] = {}
     results: list[float] = []
@@ -209,7 +275,7 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
                 gradient = result.gradients[parameter]
                 twins.setdefault(parameter, []).append(_error(gradient, expected))
             pairs = [(np.array(result.loss), np.array(twin.loss))]
-            pairs += zip(result.state, twin.state, strict=True)
+            pairs += zip(result.state or (), twin.state, strict=True)
             results += [_error(ours, theirs)[0] for ours, theirs in pairs]
         asymmetries.append(_asymmetry(name, configuration, arrays, batch, state))
         if not np.isfinite(result.gradients.vector).all():
@@ -242,7 +308,7 @@ def _summed_loss(
     (dtype,) = {a.dtype for a in arrays.values()}
     model = MODELS[name](**configuration.config, dtype=dtype)
     model.parameters.load(arrays)
-    given = tuple(a.astype(dtype) for a in state)
+    given = None if state is None else tuple(a.astype(dtype) for a in state)
     logits, cache = model.forward(batch.ids, given, np.random.default_rng(batch.seed))
     loss, loss_cache = cross_entropy_forward(logits, batch.targets, reduction="sum")
     return loss, (model, cache, loss_cache)
@@ -292,8 +358,12 @@ def _worst(errors: list[tuple[float, float]]) -> tuple[float, float]:
     return float(relative), float(ulps)
 
 
-def _state(config: Mapping[str, Any], batch_size: int, rng: np.random.Generator) -> Any:
-    size = (config.get("num_layers", 1), batch_size, config["hidden_size"])
+def _state(name: str, configuration: Configuration, rng: np.random.Generator) -> Any:
+    """Return where an LSTM goes on from; a Transformer begins anew."""
+    if name != "lstm":
+        return None
+    config = configuration.config
+    size = (config.get("num_layers", 1), configuration.batch_size, config["hidden_size"])
     return rng.normal(size=size), rng.normal(size=size)
 
 

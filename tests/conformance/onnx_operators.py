@@ -293,20 +293,67 @@ def split_like(tensors: Outputs, kinds: int, *vectors: Array) -> Outputs:
     return tuple(piece for vector in vectors for piece in np.split(vector, ends))
 
 
+def layer_normalization(
+    X: Array, Scale: Array, B: Array | None = None, *, axis: int = -1, epsilon: float = 1e-5
+) -> Outputs:
+    """Normalize over all axes from ``axis`` on, which are one axis of npllm's."""
+    rows, (weight, bias) = (
+        flat_from(X, axis),
+        (None if a is None else a.ravel() for a in (Scale, B)),
+    )
+    y, (normal, scale, *_) = layers.layer_norm_forward(rows, weight, bias, epsilon)
+    mean = rows - normal / scale  # the same at every place of a row
+    kept = (*X.shape[: axis % X.ndim], *[1] * (X.ndim - axis % X.ndim))
+    return y.reshape(X.shape), mean[..., :1].reshape(kept), scale.reshape(kept)
+
+
+def rms_normalization(X: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5) -> Outputs:
+    """Normalize over all axes from ``axis`` on, without a shift."""
+    y, _ = layers.rms_norm_forward(flat_from(X, axis), scale.ravel(), epsilon)
+    return (y.reshape(X.shape),)
+
+
+def flat_from(x: Array, axis: int) -> Array:
+    """Make one axis of all from ``axis`` on."""
+    return x.reshape(*x.shape[: axis % x.ndim], -1)
+
+
+def rotary_embedding(
+    X: Array,
+    cos_cache: Array,
+    sin_cache: Array,
+    position_ids: Array | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+) -> Outputs:
+    """Turn the first features of each head; a cache may be looked up by position."""
+    packed = X.ndim == 3
+    x = X.reshape(*X.shape[:2], num_heads, -1).swapaxes(1, 2) if packed else X  # (B, N, T, D)
+    width = rotary_embedding_dim or x.shape[-1]
+    tables = [c if position_ids is None else c[position_ids] for c in (cos_cache, sin_cache)]
+    cos, sin = (c[:, None, :, : width // 2] for c in tables)  # (B, 1, T, R / 2)
+    y, _ = layers.rotary_forward(x, cos, sin, bool(interleaved))
+    return (y.swapaxes(1, 2).reshape(X.shape) if packed else y,)
+
+
 OPERATORS: dict[str, Callable[..., Outputs]] = {
     "Adam": adam,
     "Attention": attention,
     "Dropout": dropout,
     "Gather": gather,
     "Gelu": elementwise(layers.gelu_forward),
+    "LayerNormalization": layer_normalization,
     "LogSoftmax": elementwise(layers.log_softmax_forward),
     "LSTM": lstm,
     "Momentum": momentum,
     "NegativeLogLikelihoodLoss": negative_log_likelihood,
     "Relu": elementwise(layers.relu_forward),
+    "RMSNormalization": rms_normalization,
+    "RotaryEmbedding": rotary_embedding,
     "Sigmoid": elementwise(layers.sigmoid_forward),
     "Softmax": elementwise(layers.softmax_forward),
     "SoftmaxCrossEntropyLoss": cross_entropy,
     "Tanh": elementwise(layers.tanh_forward),
 }
-NOT_YET = ("LayerNormalization", "RMSNormalization", "RotaryEmbedding")

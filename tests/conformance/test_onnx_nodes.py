@@ -13,9 +13,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_operators
 import pytest
-from onnx_operators import NOT_YET, OPERATORS
-
-from npllm import layers
+from onnx_operators import OPERATORS
 
 if os.environ.get("NPLLM_REQUIRE_ORACLE") == "1":
     import onnx
@@ -24,7 +22,6 @@ else:
 
 EXPANDED = "_expanded"
 PASSED, FAILED = "passed", "failed"
-COMES_LATER = "the layer comes in the next release"
 SPELLED_OUT = "the operator spelled out in other operators, without a node of its own"
 
 
@@ -43,16 +40,14 @@ def collected():
     for name, case in every_case.items():
         spelled_out = every_case.get(name.partition(EXPANDED)[0], case)
         types = {node.op_type for node in spelled_out.model.graph.node}
-        for operator in types & {*OPERATORS, *NOT_YET}:
+        for operator in types & {*OPERATORS}:
             operators[name] = operator
     return {name: every_case[name] for name in operators}, operators
 
 
 def listed_reason(name):
     """Return why a case is listed as not applicable, or None where it must pass."""
-    if EXPANDED in name:
-        return SPELLED_OUT
-    return COMES_LATER if OPERATOR_OF[name] in NOT_YET else None
+    return SPELLED_OUT if EXPANDED in name else None
 
 
 CASES, OPERATOR_OF = collected()
@@ -64,8 +59,6 @@ def run(case, inputs):
     operator = OPERATOR_OF[case.name]
     if operator not in {node.op_type for node in case.model.graph.node}:
         raise NotApplicableError(SPELLED_OUT)
-    if operator not in OPERATORS:
-        raise NotApplicableError(COMES_LATER)
     (node,) = case.model.graph.node
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
@@ -132,7 +125,7 @@ def test_every_case_passes_or_is_listed(request):
 
 def print_table(outcomes):
     rows = [("operator", "cases", "passed", "not applicable")]
-    for operator in [*sorted({*OPERATORS, *NOT_YET}, key=str.lower), "all"]:
+    for operator in [*sorted(OPERATORS, key=str.lower), "all"]:
         own = [why for name, why in outcomes.items() if operator in (OPERATOR_OF[name], "all")]
         passed, failed = own.count(PASSED), own.count(FAILED)
         rows.append((operator, *map(str, (len(own), passed, len(own) - passed - failed))))
@@ -147,10 +140,8 @@ def print_table(outcomes):
         print(f"    {', '.join(f'{operator} {count}' for operator, count in of.items())}")
 
 
-def test_every_operator_has_cases_and_what_npllm_has_is_not_put_off():
-    assert set(OPERATOR_OF.values()) == {*OPERATORS, *NOT_YET}
-    assert not OPERATORS.keys() & set(NOT_YET)
-    assert not [name for name in dir(layers) if re.search("norm|rotary", name)]
+def test_every_operator_has_cases():
+    assert set(OPERATOR_OF.values()) == {*OPERATORS}
     assert Counter(OPERATOR_OF[name] for name in MUST_PASS)["Attention"] >= 93
 
 
@@ -199,9 +190,12 @@ def test_peepholes_in_the_order_of_onnx_are_rejected(monkeypatch):
         ("Attention", "softcap", 0.0),
         ("Gather", "axis", 0),
         ("Gelu", "approximate", "none"),
+        ("LayerNormalization", "epsilon", 1e-5),
         ("LogSoftmax", "axis", -1),
         ("LSTM", "direction", "forward"),
         ("NegativeLogLikelihoodLoss", "reduction", "mean"),
+        ("RMSNormalization", "epsilon", 1e-5),
+        ("RotaryEmbedding", "interleaved", 0),
         ("SoftmaxCrossEntropyLoss", "reduction", "mean"),
     ],
 )
