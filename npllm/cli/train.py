@@ -20,6 +20,7 @@ from tqdm import tqdm
 from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, positive, seed
 from npllm.models import MODELS
+from npllm.sampling import Sampling
 from npllm.training import Options, Run
 from npllm.training.run import load_options
 
@@ -37,6 +38,7 @@ never been stopped.
   npllm train                                   section 5's model on the Python reference
   npllm train --data book.txt --layers 2 --dropout 0.2 --steps 5000
   npllm train --data book.txt --tokenizer word --tie-weights --out runs/words
+  npllm train --model gpt --layers 4 --heads 4 --width 128 --context 64
 """
 
 _GROUPS = {
@@ -69,7 +71,7 @@ def add(commands: Commands) -> None:
             arguments["action"] = argparse.BooleanOptionalAction
         elif option.metadata["choices"]:
             arguments["choices"] = option.metadata["choices"]
-        elif kind is str or kind == str | None:
+        elif option.name == "data":
             arguments["metavar"] = "FILE"
         elif kind is float:
             arguments |= {"type": float, "metavar": "X"}
@@ -97,9 +99,9 @@ def _run(options: argparse.Namespace) -> int:
             raise
     if options.sample:
         print("\nA sample of what it writes:\n")
-        prompt = run.tokenizer.vocabulary[0]
+        prompt = run.tokenizer.decode([0])
         rng = np.random.default_rng(run.options.seed)
-        write(run.model, run.tokenizer, prompt, options.sample, rng, temperature=0.8)
+        write(run.model, run.tokenizer, prompt, options.sample, rng, Sampling(0.8))
     print(f"\nMore of it: npllm generate {run.directory} --tokens 500")
     return 0
 
@@ -147,7 +149,7 @@ def _introduce(run: Run) -> None:
         f"{len(run.validation):,} characters held out, vocabulary {len(run.tokenizer.vocabulary)}"
     )
     print(f"model  {MODELS[options.model].__name__}, {size:,} parameters, {options.dtype}")
-    print(f"steps  {run.step} to {options.steps} of {run.batch_size} x {options.length} tokens,")
+    print(f"steps  {run.step} to {options.steps} of {run.batch_size} x {options.window} tokens,")
     print(f"       {options.optimizer}, {options.threads} threads")
     print(f"run    {run.directory}", flush=True)
 

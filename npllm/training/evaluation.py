@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from npllm.generation import Predictor
 from npllm.layers import cross_entropy_forward
 from npllm.parallel import Workers
 from npllm.text.tokenizers import Ids, Tokenizer
+
+SPAN = 1024  # tokens after which a Transformer begins anew, if its context is not shorter
+HELD = 2**13  # tokens whose keys and values are held at a time
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,19 @@ def evaluate(
         ids: the text, at least two tokens.
         pool: each worker scores its share of the streams.
         streams: how many, fewer for a short text.
-        length: how many tokens are scored at a time.
+        length: how many tokens are scored at a time. A model with a last position begins anew where
+            it has no room for the next stretch, after SPAN tokens at the latest.
 
     Raises:
         ValueError: the text has fewer than two tokens.
     """
     if len(ids) < 2:
         raise ValueError(f"a text must have at least 2 tokens to be scored, got {len(ids)}")
-    tokens = len(ids) - 1
+    tokens, stretches = len(ids) - 1, len(ids)
+    if model.context is not None:
+        span = min(model.context, SPAN)
+        length, streams = min(length, span), min(streams, max(1, HELD // span))
+        stretches = span // length
     streams = max(1, min(streams, tokens // length))
     width = -(-tokens // streams)
     inputs = np.zeros((streams, width), np.int64)
@@ -85,14 +94,17 @@ def evaluate(
     inputs.flat[:tokens], targets.flat[:tokens] = ids[:-1], ids[1:]
 
     def score(rows: Ids) -> float:
-        state, nats = None, 0.0
+        state: Any = None
+        nats = 0.0
         for start in range(0, width, length):
             window = slice(start, start + length)
+            if start // length % stretches == 0:
+                state = None
             logits, state = model.predict(inputs[rows, window], state)
             loss, _ = cross_entropy_forward(logits, targets[rows, window], reduction="sum")
             nats += float(loss)
         return nats
 
     shares = np.array_split(np.arange(streams), min(pool.count, streams))
-    characters = sum(len(tokenizer.vocabulary[i]) for i in ids[1:])
+    characters = len(tokenizer.decode(ids)) - len(tokenizer.decode(ids[:1]))
     return Evaluation(sum(pool.map(score, shares)), tokens, characters)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npllm.models import MODELS, LSTMLanguageModel
+from npllm.models import MODELS, LanguageModel
 from npllm.optim import (
     SGD,
     Adam,
@@ -19,8 +19,8 @@ from npllm.optim import (
     step_decay,
     warmup_cosine,
 )
-from npllm.text import Batches, ContiguousBatches, ShuffledWindows
-from npllm.text.tokenizers import CharacterTokenizer, Ids, WordTokenizer
+from npllm.text import Batches, BytePairTokenizer, ContiguousBatches, ShuffledWindows
+from npllm.text.tokenizers import CharacterTokenizer, Ids, TrainedTokenizer, WordTokenizer
 
 
 def _option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -50,20 +50,34 @@ class Options:
         "text",
         "UTF-8 text to learn from (default: the Python language reference, if none is named)",
     )
-    model: str = _option("lstm", "model", "architecture: lstm is section 5's", tuple(MODELS))
+    model: str = _option(
+        "lstm",
+        "model",
+        "architecture: lstm is section 5's; gpt and llama are Transformers",
+        tuple(MODELS),
+    )
     tokenizer: str = _option(
         "character",
         "text",
-        "what a token is: a character, or a frequent word with rare ones spelled out",
-        ("character", "word"),
+        "what a token is: a character; a frequent word, with rare ones spelled out; or a frequent "
+        "piece of a word, in bytes (bpe)",
+        ("character", "word", "bpe"),
     )
-    vocab_size: int = _option(10_000, "text", "tokens at most, for words")
-    embed_size: int = _option(256, "model", "width E of the embedding")
-    hidden_size: int = _option(256, "model", "width H of the LSTM")
-    layers: int = _option(1, "model", "LSTM layers on top of one another")
+    vocab_size: int = _option(10_000, "text", "tokens at most, for words and bpe")
+    embed_size: int = _option(256, "model", "width E of the embedding, of lstm")
+    hidden_size: int = _option(256, "model", "width H of the LSTM, of lstm")
+    width: int = _option(128, "model", "width E of gpt and llama")
+    heads: int = _option(4, "model", "attention heads, of gpt and llama")
+    kv_heads: int | None = _option(
+        None, "model", "key and value heads that the heads share, of llama (default: as many)"
+    )
+    context: int = _option(64, "model", "positions of gpt and llama, and the length of a window")
+    layers: int = _option(1, "model", "layers, or blocks, on top of one another")
     dropout: float = _option(0.0, "model", "share of activations zeroed while training")
     tie_weights: bool = _option(
-        False, "model", "use one matrix for embedding and output (needs E = H)"
+        False,
+        "model",
+        "use one matrix for embedding and output, of lstm (needs E = H) and llama; gpt always does",
     )
     optimizer: str = _option(
         "adam", "optimizer", "update rule", ("adam", "adamw", "sgd", "rmsprop")
@@ -86,11 +100,12 @@ class Options:
         1.0, "optimizer", "longest gradient (Euclidean norm over all parameters); 0: any"
     )
     batch_size: int = _option(32, "text", "B, sequences side by side")
-    length: int = _option(64, "text", "T, tokens that a gradient reaches back")
-    windows: str = _option(
-        "contiguous",
+    length: int = _option(64, "text", "T, tokens that a gradient reaches back, of lstm")
+    windows: str | None = _option(
+        None,
         "text",
-        "batches: contiguous reads on with the state carried, shuffled draws windows",
+        "batches: contiguous reads on with the state carried, shuffled draws windows (default: "
+        "contiguous for lstm, shuffled for gpt and llama, which carry no state)",
         ("contiguous", "shuffled"),
     )
     held_out: float = _option(0.1, "text", "share of the text, its end, kept for validation")
@@ -111,15 +126,16 @@ class Options:
     def __post_init__(self) -> None:
         for option in fields(self):
             value, choices = getattr(self, option.name), option.metadata["choices"]
-            kinds = (int,) if option.name == "threads" else _KINDS[type(option.default)]
+            whole = option.name in ("threads", "kv_heads")
+            kinds = (int,) if whole else _KINDS[type(option.default)]
             if type(value) not in kinds and value is not option.default:
                 expected = " or ".join(kind.__name__ for kind in kinds)
                 raise ValueError(f"{option.name} must be {expected}, got {value!r}")
-            if choices and value not in choices:
+            if choices and value not in choices and value is not option.default:
                 raise ValueError(f"{option.name} must be one of {', '.join(choices)}, got {value}")
         positive = (
-            "vocab_size embed_size hidden_size layers batch_size length steps threads log_every "
-            "eval_every checkpoint_every decay_every"
+            "vocab_size embed_size hidden_size width heads kv_heads context layers batch_size "
+            "length steps threads log_every eval_every checkpoint_every decay_every"
         )
         for name in positive.split():
             value = getattr(self, name)
@@ -137,44 +153,63 @@ class Options:
             raise ValueError(f"momentum is for sgd and rmsprop, not for {self.optimizer}")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov is for sgd, not for {self.optimizer}")
+        transformers = ("gpt", "llama")
         for name, chosen, wanted in (
-            ("vocab_size", self.tokenizer, "word"),
-            ("warmup", self.schedule, "cosine"),
-            ("decay", self.schedule, "step"),
-            ("decay_every", self.schedule, "step"),
+            ("vocab_size", self.tokenizer, ("word", "bpe")),
+            ("warmup", self.schedule, ("cosine",)),
+            ("decay", self.schedule, ("step",)),
+            ("decay_every", self.schedule, ("step",)),
+            ("embed_size", self.model, ("lstm",)),
+            ("hidden_size", self.model, ("lstm",)),
+            ("length", self.model, ("lstm",)),
+            ("tie_weights", self.model, ("lstm", "llama")),
+            ("width", self.model, transformers),
+            ("heads", self.model, transformers),
+            ("context", self.model, transformers),
+            ("kv_heads", self.model, ("llama",)),
         ):
-            if chosen != wanted and getattr(self, name) != getattr(Options, name):
-                raise ValueError(f"{name} is for {wanted}, and has no effect with {chosen}")
+            if chosen not in wanted and getattr(self, name) != getattr(Options, name):
+                known = " and ".join(wanted)
+                raise ValueError(f"{name} is for {known}, and has no effect with {chosen}")
 
-    def make_tokenizer(self, train: str, text: str) -> CharacterTokenizer | WordTokenizer:
+    @property
+    def window(self) -> int:
+        """T, how many tokens a window has."""
+        return self.length if self.model == "lstm" else self.context
+
+    def make_tokenizer(self, train: str, text: str) -> TrainedTokenizer:
         """Return the tokenizer: words of the training part, characters of the whole text."""
+        if self.tokenizer == "bpe":
+            return BytePairTokenizer.train(train, self.vocab_size)
         if self.tokenizer == "word":
             return WordTokenizer.train(train, self.vocab_size, alphabet=text)
         return CharacterTokenizer.train(text)
 
     def model_config(self, vocab_size: int) -> dict[str, Any]:
         """Return what the model is made with."""
-        return {
-            "vocab_size": vocab_size,
-            "embed_size": self.embed_size,
-            "hidden_size": self.hidden_size,
-            "num_layers": self.layers,
-            "dropout": self.dropout,
-            "tie_weights": self.tie_weights,
-        }
+        common = {"vocab_size": vocab_size, "num_layers": self.layers, "dropout": self.dropout}
+        if self.model == "lstm":
+            sizes = {"embed_size": self.embed_size, "hidden_size": self.hidden_size}
+            return {**common, **sizes, "tie_weights": self.tie_weights}
+        sizes = {"width": self.width, "heads": self.heads, "context": self.context}
+        if self.model == "gpt":
+            return common | sizes
+        kv_heads = self.heads if self.kv_heads is None else self.kv_heads
+        return {**common, **sizes, "kv_heads": kv_heads, "tie_weights": self.tie_weights}
 
-    def make_model(self, vocab_size: int, rng: np.random.Generator) -> LSTMLanguageModel:
+    def make_model(self, vocab_size: int, rng: np.random.Generator) -> LanguageModel:
         """Return the model with fresh weights."""
         config = self.model_config(vocab_size)
         return MODELS[self.model](**config, seed=rng, dtype=np.dtype(self.dtype))
 
     def make_batches(self, ids: Ids, batch_size: int) -> Batches:
         """Return the batches of a text."""
-        if self.windows == "shuffled":
-            return ShuffledWindows(ids, batch_size, self.length, self.seed)
-        return ContiguousBatches(ids, batch_size, self.length)
+        kind = self.windows or ("contiguous" if self.model == "lstm" else "shuffled")
+        if kind == "shuffled":
+            return ShuffledWindows(ids, batch_size, self.window, self.seed)
+        return ContiguousBatches(ids, batch_size, self.window)
 
-    def make_optimizer(self, model: LSTMLanguageModel) -> Optimizer:
+    def make_optimizer(self, model: LanguageModel) -> Optimizer:
         """Return the update rule of a model's parameters."""
         p, decay = model.parameters, self.weight_decay
         if self.optimizer == "sgd":

@@ -24,11 +24,11 @@ from filelock import FileLock, Timeout
 
 from npllm import checkpoint
 from npllm.layers import cross_entropy_forward
-from npllm.models import LSTMLanguageModel
+from npllm.models import LanguageModel
 from npllm.optim import clip_global_norm
 from npllm.parallel import Workers, available_cores, sharded_loss_and_gradients, workers
 from npllm.text import load_text, split_text
-from npllm.text.tokenizers import CharacterTokenizer, WordTokenizer
+from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training.evaluation import evaluate
 from npllm.training.options import Options
 
@@ -87,17 +87,17 @@ class Run:
         directory: Path,
         options: Options,
         text: str,
-        model: LSTMLanguageModel,
-        tokenizer: CharacterTokenizer | WordTokenizer,
+        model: LanguageModel,
+        tokenizer: TrainedTokenizer,
         rng: np.random.Generator,
     ) -> None:
         train, self.validation = split_text(text, options.held_out)
         ids = tokenizer.encode(train)
-        windows = (len(ids) - 1) // options.length
+        windows = (len(ids) - 1) // options.window
         if windows < 1:
             raise ValueError(
                 f"the training part of the text has {len(ids)} tokens, one window needs "
-                f"{options.length + 1}: use a longer text or a smaller --length"
+                f"{options.window + 1}: use a longer text, or a smaller --length or --context"
             )
         self.directory, self.options = directory, options
         self.model, self.tokenizer = model, tokenizer
@@ -115,7 +115,7 @@ class Run:
         self._optimizer = options.make_optimizer(model)
         self._schedule = options.make_schedule()
         self._text_digest = _digest(text)
-        self._state: tuple[Any, Any] | None = None
+        self._state: tuple[Any, ...] | None = None
         self._loss_sum, self._loss_tokens = 0.0, 0
 
     @classmethod
@@ -284,7 +284,8 @@ class Run:
     def _restore(self, arrays: dict[str, Any], values: dict[str, Any]) -> None:
         """Go on from a checkpoint's arrays and values, once all of them fit."""
         config = self.options.model_config(len(self.tokenizer.vocabulary))
-        if self.model.config != config or self.model.parameters.vector.dtype != self.options.dtype:
+        own = {name: value for name, value in self.model.config.items() if name in config}
+        if own != config or self.model.parameters.vector.dtype != self.options.dtype:
             raise ValueError(f"its model is {self.model.config}, the run's {config}")
         step, taken, tokens = (values[n] for n in ("step", "optimizer_steps", "loss_tokens"))
         if not all(isinstance(count, int) and count >= 0 for count in (step, taken, tokens)):
@@ -292,7 +293,7 @@ class Run:
         rule = "optimizer."
         carried = {n[len(rule) :]: array for n, array in arrays.items() if n.startswith(rule)}
         states = [array for name, array in sorted(arrays.items()) if name.startswith("state.")]
-        shape = (config["num_layers"], self.batch_size, config["hidden_size"])
+        shape = (config["num_layers"], self.batch_size, config.get("hidden_size"))
         if states and [array.shape for array in states] != [shape, shape]:
             raise ValueError(f"its states must be two of shape {shape}")
         self._optimizer.load(taken, carried)
@@ -429,7 +430,10 @@ def _is_record(line: Any) -> bool:
 
 def _worthwhile_threads(options: Options) -> int:
     """Return how many threads pay: small shards cost more in handing Python's lock over."""
-    worthwhile = options.batch_size * options.hidden_size // SMALLEST_SHARD
+    # an LSTM works step by step; a Transformer on all positions at once
+    rows = options.batch_size * (1 if options.model == "lstm" else options.context)
+    width = options.hidden_size if options.model == "lstm" else options.width
+    worthwhile = rows * width // SMALLEST_SHARD
     return max(1, min(available_cores(), 4, worthwhile))
 
 

@@ -84,7 +84,7 @@ def test_sizes_are_positive(train, option, size):
         ("--held-out=nan", "held_out"),
         ("--seed=-1", "--seed"),
         ("--sample=-1", "--sample"),
-        ("--model=gpt", "--model"),
+        ("--model=perceptron", "--model"),
         ("--tie-weights", "embed_size = hidden_size"),
         ("--hidden-size=10000000", "memory"),
         ("--unknown", "--unknown"),

@@ -12,13 +12,14 @@ from npllm.checkpoint import load_model
 from npllm.generation import generate
 from npllm.parallel import workers
 from npllm.proofs import CASES
+from npllm.sampling import Sampling
 from npllm.text import split_text
 from npllm.training import evaluate
 from npllm.training.run import load_options, read_metrics
 
 pytest_plugins = ["tiny_run"]
 
-COMMANDS = ("train", "generate", "evaluate", "gradcheck", "certify", "atlas", "plot")
+COMMANDS = ("train", "generate", "evaluate", "inspect", "gradcheck", "certify", "atlas", "plot")
 
 
 def text_of(place):
@@ -101,9 +102,7 @@ def test_generate_prints_what_the_model_writes(npllm, place, directory):
     )
     drawn = generate(
         *(model, tokenizer.encode("Zwölf 😀"), 30, np.random.default_rng(5)),
-        temperature=0.7,
-        top_k=8,
-        top_p=0.9,
+        Sampling(0.7, 8, 0.9),
     )
     assert (status, errors) == (0, "")
     assert out == "Zwölf 😀" + tokenizer.decode(drawn) + "\n"

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npllm.layers import cross_entropy_forward, log_softmax_forward
-from npllm.models import LSTMLanguageModel
+from npllm.models import GPT, LSTMLanguageModel
 from npllm.parallel import workers
-from npllm.text import CharacterTokenizer, WordTokenizer
+from npllm.text import BytePairTokenizer, CharacterTokenizer, WordTokenizer
 from npllm.training import Evaluation, evaluate
 
 CHARACTERS = CharacterTokenizer(list("abcdefg"))
@@ -18,6 +18,8 @@ CHARACTERS = CharacterTokenizer(list("abcdefg"))
 
 class Bigrams:
     """A model that sees one token back: its score does not depend on how the text is cut."""
+
+    context = None
 
     def __init__(self, size):
         self.table = np.random.default_rng(0).normal(size=(size, size))
@@ -79,7 +81,8 @@ def test_dropout_is_off():
 def test_measures():
     words = WordTokenizer.train("to be to be to be", 10)
     ids = words.encode("to be to")
-    uniform = type("Uniform", (), {"predict": lambda _, i, s=None: (np.zeros((*i.shape, 16)), s)})
+    predict = lambda _, i, s=None: (np.zeros((*i.shape, 16)), s)  # noqa: E731
+    uniform = type("Uniform", (), {"context": None, "predict": predict})
     with workers(1) as pool:
         result = evaluate(uniform(), words, ids, pool)
     assert result.tokens == len(ids) - 1
@@ -98,3 +101,24 @@ def test_a_huge_loss_has_an_infinite_perplexity():
 def test_a_text_needs_two_tokens(n):
     with workers(1) as pool, pytest.raises(ValueError, match=f"at least 2 tokens .* got {n}"):
         evaluate(Bigrams(7), CHARACTERS, np.zeros(n, np.int64), pool)
+
+
+@pytest.mark.parametrize(("length", "carried"), [(4, 8), (3, 6), (100, 8)])
+def test_a_model_with_a_last_position_begins_anew(length, carried):
+    gpt = GPT(7, 8, 6, 1, 2, dtype=np.float64)
+    gpt.parameters.vector[:] = np.random.default_rng(0).normal(size=gpt.parameters.vector.size) / 2
+    ids = np.random.default_rng(1).integers(7, size=31)
+    with workers(1) as pool:
+        result = evaluate(gpt, CHARACTERS, ids, pool, streams=1, length=length)
+    pieces = [ids[n : n + carried + 1] for n in range(0, 30, carried)]
+    expected = sum(score(gpt, piece) for piece in pieces)
+    np.testing.assert_allclose(result.nats, expected, rtol=1e-12)
+    assert result.tokens == 30
+
+
+def test_characters_are_counted_in_the_text_and_not_in_pieces_of_bytes():
+    tokenizer = BytePairTokenizer.train("é" * 9 + "aé", 257)
+    ids = tokenizer.encode("aééaé")
+    with workers(1) as pool:
+        result = evaluate(LSTMLanguageModel(257, 4, 5), tokenizer, ids, pool)
+    assert result.characters == 4

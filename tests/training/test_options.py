@@ -47,7 +47,7 @@ def test_every_option_is_explained_and_in_a_group():
         assert option.metadata["help"], option.name
         assert option.metadata["group"] in {"text", "model", "optimizer", "run"}, option.name
         choices = option.metadata["choices"]
-        assert not choices or option.default in choices, option.name
+        assert not choices or option.default in (*choices, None), option.name
     assert Options() == Options()
 
 
@@ -72,7 +72,12 @@ def test_optimizers(name, kind, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vocab_size": 500}, "vocab_size is for word, and has no effect with character"),
+        ({"vocab_size": 500}, "vocab_size is for word and bpe, and has no effect"),
+        ({"width": 64}, "width is for gpt and llama, and has no effect with lstm"),
+        ({"kv_heads": 2, "model": "gpt"}, "kv_heads is for llama, and has no effect with gpt"),
+        ({"hidden_size": 64, "model": "llama"}, "hidden_size is for lstm"),
+        ({"length": 32, "model": "gpt"}, "length is for lstm, and has no effect with gpt"),
+        ({"tie_weights": True, "model": "gpt"}, "tie_weights is for lstm and llama"),
         ({"decay": 0.5}, "decay is for step, and has no effect with cosine"),
         ({"decay_every": 5, "schedule": "constant"}, "decay_every is for step"),
         ({"warmup": 0.5, "schedule": "step"}, "warmup is for cosine, and has no effect with step"),

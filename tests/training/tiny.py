@@ -36,12 +36,31 @@ def left_behind(directory):
     }
 
 
+TRANSFORMER = {
+    # not for them: the defaults
+    "embed_size": 256,
+    "hidden_size": 256,
+    "length": 64,
+    "width": 8,
+    "heads": 2,
+    "context": 8,
+}
 KINDS = {
     "contiguous": {},
     "contiguous, dropout, two threads": {"dropout": 0.3, "threads": 2},
     "shuffled": {"windows": "shuffled", "threads": 2},
     "shuffled, dropout": {"windows": "shuffled", "dropout": 0.3, "optimizer": "rmsprop"},
     "words": {"tokenizer": "word", "vocab_size": 50, "length": 3, "optimizer": "adamw"},
+    "gpt, dropout, two threads": {**TRANSFORMER, "model": "gpt", "dropout": 0.3, "threads": 2},
+    "llama, bpe": {
+        **TRANSFORMER,
+        "model": "llama",
+        "kv_heads": 1,
+        "context": 4,
+        "tokenizer": "bpe",
+        "vocab_size": 280,
+        "tie_weights": True,
+    },
     "tied, float64": {"tie_weights": True, "embed_size": 6, "dtype": "float64"},
     "momentum": {"optimizer": "sgd", "momentum": 0.9, "schedule": "step", "decay_every": 4},
 }

@@ -1,0 +1,52 @@
+"""``npllm inspect``."""
+
+from __future__ import annotations
+
+import argparse
+
+from npllm.checkpoint import replace_text
+from npllm.cli.generate import add_model, named_model
+from npllm.cli.parser import Commands, add_command, add_seed, new_file
+from npllm.inspection import MOST_TOKENS, inspect
+from npllm.inspection_page import page
+from npllm.loading import load
+
+_DESCRIPTION = f"""\
+Show what a model makes of a text, as a page for a browser, in one file that needs no network.
+
+The page shows the text's tokens, coloured by how little the model expected each; what it expected
+in their places, with probabilities; and what it looked at: the attention maps of each layer and
+head of a Transformer, the gates of an LSTM. The text may have {MOST_TOKENS} tokens, and no more
+than the model has positions.
+
+  npllm inspect runs/lstm-1 --text "The statement" --out page.html
+  npllm inspect --model smollm2 --text "The capital of France is Paris." --out page.html
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands, "inspect", "see what a model makes of a text", _DESCRIPTION, _run
+    )
+    add_model(parser)
+    parser.add_argument("--text", required=True, metavar="TEXT", help="what the model reads")
+    parser.add_argument(
+        "--out",
+        type=new_file(".html"),
+        required=True,
+        metavar="FILE",
+        help="HTML to write; what was there is replaced",
+    )
+    add_seed(parser, "for symmetry with the other commands: reading draws nothing at random")
+
+
+def _run(options: argparse.Namespace) -> int:
+    name = named_model(options)
+    if not options.text:  # before a large model is read
+        raise ValueError("--text is empty: give the model something to read")
+    loaded = load(name)
+    found = inspect(loaded.model, loaded.tokenizer, options.text)
+    replace_text(options.out, page(found, name))
+    print(options.out)
+    return 0

@@ -1,0 +1,468 @@
+"""An inspection as one page of HTML that needs no network, and no script for its tables.
+
+What the user or the model wrote reaches the page through :func:`visible` or ``html.escape`` only.
+The script draws the attention maps, from weights in a byte each, and shows one place at a time. A
+policy in the page forbids whatever is not in it, and any script but this one, known by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from html import escape
+from itertools import chain
+
+import numpy as np
+
+from npllm.inspection import Inspection
+from npllm.layers.arrays import Array
+
+_HOTTEST = 12.0  # bits from which on a token has the full colour
+_CONTEXT = 8  # tokens before a place that are shown with it
+_SIGNS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
+_GATES = ("input", "forget", "output")
+
+
+def page(found: Inspection, name: str) -> str:
+    """Return the page of an inspection.
+
+    Args:
+        found: what is shown.
+        name: of the model, as the user gave it.
+    """
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(_SCRIPT)}'"
+    )
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{escape(name)} reads a text</title>",
+        f"<style>{_STYLE}</style></head><body>",
+        f"<header><h1>What <b>{escape(name)}</b> makes of a text</h1>",
+        f"<p>{escape(found.model)}</p></header><main>",
+        _facts(found),
+        *_text(found),
+        *_places(found),
+        *(_attention(found) if found.attention else _gates(found)),
+        *_table(found),
+        "</main>",
+        f"<script>{_SCRIPT}</script>",
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def visible(text: str) -> str:
+    """Return a token's text as HTML, with a sign for whatever would not be seen.
+
+    >>> visible("a b")
+    'a<i>·</i>b'
+    >>> visible("<b>"), visible(chr(0)), visible(chr(0xDCE9))
+    ('&lt;b&gt;', '<i>U+0000</i>', '<i>xE9</i>')
+    """
+    return "".join(map(_visible_character, text)) or "<i>none</i>"
+
+
+def packed(weights: tuple[Array, ...]) -> str:
+    """Return attention weights in a byte each: round(255 w), deflated, in base64.
+
+    Layer by layer, head by head, row t of a head is its tokens 0 to t: none sees a later one.
+
+    >>> whole = np.array([[[1.0, 0.0], [0.25, 0.75]]])  # a head that reads two tokens
+    >>> list(zlib.decompress(base64.b64decode(packed((whole,)))))
+    [255, 64, 191]
+    """
+    seen = np.tril_indices(weights[0].shape[-1])
+    rows = [np.rint(255 * layer[:, seen[0], seen[1]]).astype(np.uint8) for layer in weights]
+    return base64.b64encode(zlib.compress(np.stack(rows).tobytes())).decode("ascii")
+
+
+def _chip(token: str) -> str:
+    return f'<span class="t">{visible(token)}</span>'
+
+
+def _visible_character(c: str) -> str:
+    if c in _SIGNS:
+        return f"<i>{_SIGNS[c]}</i>"
+    if "\udc80" <= c <= "\udcff":  # a byte that is no UTF-8 by itself
+        return f"<i>x{ord(c) - 0xDC00:02X}</i>"
+    return escape(c) if c.isprintable() else f"<i>U+{ord(c):04X}</i>"
+
+
+def _facts(found: Inspection) -> str:
+    """Return the measures of the whole text."""
+    facts = {
+        "tokens": str(len(found.ids)),
+        "mean loss": f"{_number(found.loss)} nats",
+        "in bits": f"{_number(found.loss / math.log(2))} a token",
+        "over the characters": f"{_number(found.bits_per_character)} bits each",
+        "perplexity": _number(found.perplexity),
+    }
+    rows = (f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _text(found: Inspection) -> Iterator[str]:
+    """Yield the text as a strip of tokens, coloured by their bits; each leads to its place."""
+    yield '<section><h2>The text</h2><p class="hint">The stronger its colour, the less the model'
+    yield f' expected a token: <span class="scale"></span> 0 to {_HOTTEST:.0f} bits and more.'
+    yield ' The first is not predicted. <span class="js-only">Choose a token, or go on with the'
+    yield ' arrow keys.</span></p><p class="strip" id="text">'
+    yield f'<a class="t first" href="#p1" title="id {found.ids[0]}">{visible(found.tokens[0])}</a>'
+    yield _break(found.tokens[0])
+    for place, (token, bits) in enumerate(zip(found.tokens[1:], found.bits, strict=True), 1):
+        hot = min(bits / _HOTTEST, 1)
+        title = (
+            f"id {found.ids[place]}: {bits:.2f} bits = {found.nats[place - 1]:.2f} nats, "
+            f"rank {found.ranks[place - 1]}"
+        )
+        yield f'<a class="t" href="#p{place}" style="--w:{hot:.2f}" title="{title}">'
+        yield f"{visible(token)}</a>{_break(token)}"
+    yield f'<a class="t end" href="#p{len(found.ids)}" title="what comes next?">?</a></p></section>'
+
+
+def _break(token: str) -> str:
+    return "<br>" if "\n" in token else ""
+
+
+def _places(found: Inspection) -> Iterator[str]:
+    """Yield what was expected at each place but the first; the last is what comes next."""
+    yield '<section id="places"><h2>What it expected</h2>'
+    for place in range(1, len(found.ids) + 1):
+        before = found.tokens[max(0, place - _CONTEXT) : place]
+        yield f'<article id="p{place}"><h3>'
+        yield f"Place {place}, after{' …' if place > _CONTEXT else ''} "
+        yield f"{''.join(map(_chip, before))}</h3>"
+        yield '<table class="top"><thead><tr><th>rank<th>token<th>id<th>probability<th>bits'
+        yield "<tbody>"
+        came = int(found.ids[place]) if place < len(found.ids) else -1
+        rows = list(
+            zip(
+                range(1, found.top_ids.shape[1] + 1),
+                found.top_tokens[place - 1],
+                found.top_ids[place - 1].tolist(),
+                found.top_log_probabilities[place - 1].tolist(),
+                strict=True,
+            )
+        )
+        if came >= 0 and (rank := int(found.ranks[place - 1])) > len(rows):
+            log_p = float(found.log_probabilities[place - 1])
+            rows.append((rank, found.tokens[place], came, log_p))
+        for rank, token, i, log_p in rows:
+            mark = ' class="came"' if i == came else ""
+            p = math.exp(log_p)
+            yield f"<tr{mark}><td>{rank}<td>{_chip(token)}"
+            yield f'{" <b>came</b>" if mark else ""}<td>{i}<td class="bar" style="--w:{p:.3f}">'
+            yield f"{_percent(p)}<td>{_number(-log_p / math.log(2))}"
+        yield "</table></article>"
+    yield "</section>"
+
+
+def _attention(found: Inspection) -> Iterator[str]:
+    """Yield the place where the script draws the attention maps, and the weights."""
+    layers, (heads, steps, _) = len(found.attention), found.attention[0].shape
+    shape = json.dumps({"layers": layers, "heads": heads, "steps": steps})
+    yield '<section id="attention"><h2>What it looked at</h2>'
+    yield '<noscript><p class="hint">The attention maps need JavaScript.</p></noscript>'
+    yield '<div class="js-only"><p class="hint">A row is a token that looks, a column a token that'
+    yield " is looked at; what comes later is hidden. The colour grows with the square root of the"
+    yield " weight, so that small ones show. Choose a layer, a head, and a token that looks.</p>"
+    yield f'<p><label>Layer <input type="range" id="layer" min="0" max="{layers - 1}" value="0">'
+    yield f'</label> <output id="layer-shown">0</output> / {layers - 1}</p>'
+    yield '<div id="heads"></div><div class="pair"><div><canvas id="map" role="img"></canvas>'
+    yield '<p class="hint" id="cell">&nbsp;</p></div><div><p id="looks"></p>'
+    yield '<ol id="most"></ol><p class="strip" id="seen"></p></div></div>'
+    yield '<p class="hint" id="failed" hidden>This browser cannot unpack the maps: it lacks'
+    yield " DecompressionStream.</p></div>"
+    yield f'<script type="application/json" id="shape">{shape}</script>'
+    yield f'<script type="text/plain" id="weights">{packed(found.attention)}</script></section>'
+
+
+def _gates(found: Inspection) -> Iterator[str]:
+    """Yield what a model without attention has in its place."""
+    yield "<section><h2>What it kept</h2>"
+    if not found.gates:
+        yield '<p class="hint">This model has no attention, and no gates.</p></section>'
+        return
+    yield '<p class="hint">An LSTM has no attention: all it knows of the text is its state. After'
+    yield " each token these are the means of its gates over a layer's cells: how much of the token"
+    yield " it lets in, of the old state it keeps (forget: 1 keeps all), and of the new one it"
+    yield ' shows.</p><div class="wide"><table class="gates"><thead><tr><th><th>'
+    yield "".join(f'<th colspan="3">layer {n}' for n in range(len(found.gates)))
+    yield "<tr><th>place<th>token"
+    yield "".join(f"<th>{gate}" for _ in found.gates for gate in _GATES)
+    yield "<tbody>"
+    for place, token in enumerate(found.tokens):
+        yield f"<tr><td>{place}<td>{_chip(token)}"
+        values = chain.from_iterable(layer[place].tolist() for layer in found.gates)
+        yield "".join(f'<td class="bar" style="--w:{value:.3f}">{value:.3f}' for value in values)
+    yield "</table></div></section>"
+
+
+def _table(found: Inspection) -> Iterator[str]:
+    """Yield the numbers of all tokens."""
+    yield "<section><details><summary>All tokens in a table</summary>"
+    yield '<div class="wide"><table id="all"><thead><tr><th>place<th>id<th>token<th>nats<th>bits'
+    yield "<th>probability<th>rank<th>likeliest<tbody>"
+    for place, token in enumerate(found.tokens):
+        yield f"<tr><td>{place}<td>{found.ids[place]}<td>{_chip(token)}"
+        if place == 0:
+            yield "<td>-" * 5
+            continue
+        nats, bits = (float(x[place - 1]) for x in (found.nats, found.bits))
+        yield f'<td>{nats:.4f}<td class="bar" style="--w:{min(bits / _HOTTEST, 1):.2f}">{bits:.4f}'
+        yield f"<td>{_percent(math.exp(-nats))}<td>{found.ranks[place - 1]}"
+        yield f"<td>{_chip(found.top_tokens[place - 1][0])}"
+    yield "</table></div></details></section>"
+
+
+def _number(value: float) -> str:
+    """Return a number in a few digits; a dash for none.
+
+    >>> _number(1.23456), _number(-0.0), _number(123456.7), _number(math.nan)
+    ('1.235', '0.000', '1.235e+05', '-')
+    """
+    if math.isnan(value):
+        return "-"
+    value += 0.0  # no -0
+    return f"{value:.3f}" if abs(value) < 10_000 else f"{value:.3e}"
+
+
+def _percent(p: float) -> str:
+    """Return a probability in percent.
+
+    >>> _percent(0.1234), _percent(0.00012)
+    ('12.34 %', '1.2e-02 %')
+    """
+    return f"{100 * p:.2f} %" if p >= 0.001 or p == 0 else f"{100 * p:.1e} %"
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+_STYLE = """
+:root { --back: #fbfaf7; --card: #fff; --ink: #1c1b19; --soft: #6b675f; --line: #dedad1;
+  --hot: 233 98 32; --cool: 38 104 196; --hidden: #ece9e2; --chosen: #14120f; }
+@media (prefers-color-scheme: dark) {
+  :root { --back: #161719; --card: #1f2124; --ink: #e9e7e2; --soft: #9d998f; --line: #383b40;
+    --hot: 226 92 30; --cool: 92 160 255; --hidden: #2b2d31; --chosen: #fff; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--back); color: var(--ink);
+  font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+header, main { max-width: 72rem; margin: auto; padding: 0 1rem; }
+main { padding-bottom: 3rem; }
+h1 { font-size: 1.5rem; font-weight: 400; margin: 1.2rem 0 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 0 0 .3rem; }
+h3 { font-size: 1rem; font-weight: 400; margin: .3rem 0 .6rem; }
+header p, .hint { color: var(--soft); margin: .2rem 0 .6rem; }
+.hint { font-size: .9rem; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
+  padding: .9rem 1rem; margin: 1rem 0; }
+dl { display: flex; flex-wrap: wrap; gap: .4rem 2rem; margin: 1rem 0; }
+dt { color: var(--soft); font-size: .85rem; }
+dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.t { display: inline-block; max-width: 100%; overflow-wrap: anywhere; unicode-bidi: isolate;
+  font: .95rem/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; color: inherit;
+  text-decoration: none; padding: 0 .12em; border-radius: .2em; border: 1px solid var(--line); }
+.t i { font-style: normal; opacity: .55; }
+.t i + i { margin-left: .15em; }
+.strip { margin: .4rem 0 0; line-height: 1.9; }
+.strip .t { margin: 0 1px; cursor: pointer; background: rgb(var(--hot) / calc(var(--w, 0) * .85)); }
+#seen .t { background: rgb(var(--cool) / calc(var(--w, 0) * .8)); }
+#seen .later { opacity: .35; }
+.strip .first, .strip .end { border-style: dashed; }
+.strip .on, .on canvas { outline: 2px solid var(--chosen); outline-offset: 1px; }
+.scale { display: inline-block; width: 6rem; height: .8em; border-radius: .2em;
+  border: 1px solid var(--line);
+  background: linear-gradient(90deg, transparent, rgb(var(--hot) / .85)); }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+th { text-align: left; color: var(--soft); font-weight: 400; font-size: .85rem; }
+th, td { padding: .1rem .7rem .1rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+td .t { white-space: normal; border-color: transparent; background: rgb(127 127 127 / .12); }
+.top { width: 100%; max-width: 46rem; }
+.top td:nth-child(2) { width: 40%; white-space: normal; }
+.top .bar { width: 30%; }
+.bar { background: linear-gradient(90deg, rgb(var(--cool) / .3) calc(var(--w) * 100%),
+  transparent 0); padding-left: .4rem; }
+#all .bar { background-image: linear-gradient(90deg, rgb(var(--hot) / .5) calc(var(--w) * 100%),
+  transparent 0); }
+.came td { font-weight: 600; }
+.came b { color: rgb(var(--hot)); margin-left: .4em; }
+.wide { overflow-x: auto; }
+details { overflow: hidden; }
+summary { cursor: pointer; }
+article { margin: 0 0 1.2rem; }
+.js article { display: none; margin: 0; }
+.js article.on { display: block; min-height: 23rem; }
+.js-only { display: none; }
+.js .js-only { display: revert; }
+input[type=range] { vertical-align: middle; width: min(22rem, 45vw);
+  accent-color: rgb(var(--cool)); }
+canvas { display: block; image-rendering: pixelated; background: var(--hidden); }
+#heads { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0 1rem; }
+#heads button { font: inherit; font-size: .8rem; color: var(--soft); background: none; border: 0;
+  padding: 2px; cursor: pointer; }
+#heads .on { color: var(--ink); font-weight: 600; }
+#heads canvas { width: 5.5rem; height: 5.5rem; }
+.pair { display: grid; grid-template-columns: minmax(0, 32rem) minmax(0, 1fr); gap: 1.5rem; }
+#map { width: 100%; aspect-ratio: 1; cursor: crosshair; }
+#looks { margin: 0; }
+#most { padding-left: 1.6rem; margin: .4rem 0 .8rem; min-height: 12rem; }
+@media (max-width: 46rem) { .pair { grid-template-columns: minmax(0, 1fr); }
+  .top td:nth-child(2) { width: 45%; } .top .bar { width: auto; } th, td { padding-right: .4rem; }
+  header, main { padding: 0 .5rem; } section { padding: .7rem .6rem; } }
+"""
+
+_SCRIPT = """
+"use strict";
+document.documentElement.classList.add("js");
+const get = (id) => document.getElementById(id);
+const tokens = [...get("text").querySelectorAll(".t")];  // the last stands for what comes next
+const steps = tokens.length - 1;
+let place = steps, layer = 0, head = 0, query = steps - 1, weights = null, shape = null;
+
+function choose(n) {
+  place = Math.min(Math.max(n, 0), steps);
+  query = Math.min(place, steps - 1);
+  tokens.forEach((token, i) => token.classList.toggle("on", i === place));
+  for (const article of document.querySelectorAll("article"))
+    article.classList.toggle("on", article.id === "p" + Math.max(place, 1));
+  drawMap();
+}
+
+tokens.forEach((token, i) => token.addEventListener("click", (event) => {
+  event.preventDefault();
+  choose(i);
+}));
+addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const other = event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input");
+  if (!by || other) return;
+  event.preventDefault();
+  choose(place + by);
+  if (event.target.matches(".t")) tokens[place].focus();
+});
+
+function weight(h, q, k) {
+  const row = ((layer * shape.heads + h) * (steps + 1) * steps) / 2 + (q * (q + 1)) / 2;
+  return weights[row + k] / 255;
+}
+
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  return { cool: style.getPropertyValue("--cool").trim(),
+    back: style.getPropertyValue("--card").trim(),
+    line: style.getPropertyValue("--chosen").trim() };
+}
+
+function drawHead(canvas, h) {
+  canvas.width = canvas.height = steps;  // a pixel a weight
+  const context = canvas.getContext("2d"), { cool, back } = colours();
+  for (let q = 0; q < steps; q++) {
+    context.fillStyle = back;
+    context.fillRect(0, q, q + 1, 1);
+    for (let k = 0; k <= q; k++) {
+      context.fillStyle = `rgb(${cool} / ${Math.sqrt(weight(h, q, k))})`;
+      context.fillRect(k, q, 1, 1);
+    }
+  }
+}
+
+function drawHeads() {
+  get("layer-shown").value = layer;
+  get("heads").querySelectorAll("canvas").forEach(drawHead);
+  drawMap();
+}
+
+function drawMap() {
+  if (!weights) return;
+  const map = get("map"), cell = Math.max(2, Math.floor(1024 / steps)), edge = 3;
+  map.width = map.height = steps * cell;
+  map.ariaLabel = `attention of layer ${layer}, head ${head}`;
+  const context = map.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(get("heads").children[head].firstChild, 0, 0, map.width, map.height);
+  context.strokeStyle = colours().line;
+  context.lineWidth = edge;
+  context.strokeRect(edge / 2, query * cell, (query + 1) * cell - edge, cell);
+  [...get("heads").children].forEach((button, h) => {
+    button.classList.toggle("on", h === head);
+    button.setAttribute("aria-pressed", h === head);
+  });
+  get("looks").replaceChildren(`Layer ${layer}, head ${head}: token ${query} `, chip(query),
+    " looks at");
+  [...get("seen").querySelectorAll(".t")].forEach((token, k) => {
+    token.style.setProperty("--w", k > query ? 0 : Math.sqrt(weight(head, query, k)));
+    token.classList.toggle("later", k > query);
+    token.classList.toggle("on", k === query);
+  });
+  const most = Array.from({ length: query + 1 }, (_, k) => [weight(head, query, k), k])
+    .filter(([w]) => w > 0).sort((a, b) => b[0] - a[0]).slice(0, 8);
+  get("most").replaceChildren(...most.map(([w, k]) => {
+    const item = document.createElement("li");
+    item.append(chip(k), ` token ${k}: ${Math.round(100 * w)} %`);
+    return item;
+  }));
+}
+
+function chip(k) {
+  const copy = tokens[k].cloneNode(true), span = document.createElement("span");
+  span.className = "t";
+  span.append(...copy.childNodes);
+  return span;
+}
+
+function prepare() {
+  get("layer").addEventListener("input", (event) => {
+    layer = Number(event.target.value);
+    drawHeads();
+  });
+  for (let h = 0; h < shape.heads; h++) {
+    const button = document.createElement("button");
+    button.append(document.createElement("canvas"), `head ${h}`);
+    button.addEventListener("click", () => { head = h; drawMap(); });
+    get("heads").append(button);
+  }
+  for (let k = 0; k < steps; k++) {
+    const span = chip(k);
+    span.addEventListener("click", () => choose(k));
+    get("seen").append(span);
+    const next = tokens[k].nextElementSibling;
+    if (next.matches("br")) get("seen").append(next.cloneNode());
+  }
+  const at = (event) => {
+    const box = get("map").getBoundingClientRect();
+    const cell = (offset, size) =>
+      Math.min(Math.max(Math.floor((offset / size) * steps), 0), steps - 1);
+    return [cell(event.clientY - box.top, box.height), cell(event.clientX - box.left, box.width)];
+  };
+  get("map").addEventListener("pointermove", (event) => {
+    const [q, k] = at(event);
+    if (q !== query) { query = q; drawMap(); }
+    get("cell").replaceChildren(`token ${q} `, chip(q), ` at token ${k} `, chip(k),
+      k > q ? ": comes later" : `: ${(100 * weight(head, q, k)).toFixed(1)} %`);
+  });
+  get("map").addEventListener("click", (event) => choose(at(event)[0]));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawHeads);
+  drawHeads();
+}
+
+async function unpack() {
+  shape = JSON.parse(get("shape").textContent);
+  const bytes = Uint8Array.from(atob(get("weights").textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  weights = new Uint8Array(await new Response(stream).arrayBuffer());
+  prepare();
+}
+
+choose(/^#p\\d+$/.test(location.hash) ? Number(location.hash.slice(2)) : Math.min(1, steps));
+if (get("weights")) unpack().catch(() => { get("failed").hidden = false; });
+"""

