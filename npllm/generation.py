@@ -14,7 +14,7 @@ import numpy as np
 
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
-from npllm.sampling import Sampling
+from npllm.sampling import Sampling, check_logits
 from npllm.text.tokenizers import Ids
 
 
@@ -88,7 +88,7 @@ def generate_batch(
         ValueError: there is no prompt, or an empty one, or one longer than the model's context;
             there is another number of Generators, or ``tokens`` is negative.
     """
-    if not prompts or any(len(prompt) == 0 for prompt in prompts):
+    if len(prompts) == 0 or any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("the prompt must hold at least one token, got none")
     if len(rngs) != len(prompts):
         raise ValueError(f"there must be a Generator for each prompt, got {len(rngs)}")
@@ -143,8 +143,10 @@ class _Reader:
         context = self.model.context
         longest = max(len(row) - start for row, start in zip(history, self.starts, strict=True))
         if context is not None and longest > context:
-            kept = max(1, context // 2)
-            self.starts = [max(0, len(row) - kept) for row in history]
+            kept, pairs = max(1, context // 2), zip(history, self.starts, strict=True)
+            self.starts = [
+                len(r) - kept if len(r) - start > context else start for r, start in pairs
+            ]
             self.state = None
         if self.state is None or not self.cached:
             self.state, self.read_up_to = None, self.starts
@@ -208,6 +210,7 @@ def beam_search(
     if model.context is not None and len(prompt) + tokens > model.context:
         raise ValueError(
             f"the model has {model.context} positions, too few for {len(prompt)} and {tokens} more"
+            ": search fewer tokens, or from a shorter prompt"
         )
 
     def rank(beam: Beam) -> float:
@@ -219,6 +222,7 @@ def beam_search(
     state: Any = None
     for _ in range(tokens):
         logits, state = model.predict(ids, state, last=True)
+        check_logits(logits)
         log_p, _ = log_softmax_forward(logits[:, 0].astype(np.float64))  # (beams, V)
         totals = log_p + np.array([[beam.log_probability] for beam in alive])
         best = np.argsort(-totals, axis=None, kind="stable")[: beams + beams * len(stop)]

@@ -77,8 +77,7 @@ class Sampling:
         [0.0, 0.285714285714, 0.714285714286]
         """
         logits = logits.astype(np.float64)
-        if not np.isfinite(logits.max()):  # NaN, if there is one, counts as the maximum
-            raise ValueError("the logits hold NaN or infinity: the model's weights are broken")
+        check_logits(logits)
         if self.repetition_penalty != 1 and len(occurred):
             ids = np.unique(occurred)
             seen, r = logits[ids], self.repetition_penalty
@@ -106,3 +105,9 @@ class Sampling:
         p = self.probabilities(logits, occurred)
         drawn = int(np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right"))
         return min(drawn, int(np.flatnonzero(p)[-1]))
+
+
+def check_logits(logits: Array) -> None:
+    """Raise ValueError where logits hold NaN or +inf, or a row of them nothing but -inf."""
+    if not np.isfinite(logits.max(axis=-1)).all():  # NaN, if there is one, counts as the maximum
+        raise ValueError("the logits hold NaN or infinity: the model's weights are broken")

@@ -145,12 +145,10 @@ def test_a_batch_of_prompts_is_each_of_them_alone(model):
     def rngs():
         return [np.random.default_rng(seed) for seed in range(3)]
 
-    # up to the positions that the longest has: then all rows begin anew together
-    together = list(generate_batch(model, prompts, 3, rngs()))
-    alone = [list(generate(model, p, 3, r)) for p, r in zip(prompts, rngs(), strict=True)]
+    together = list(generate_batch(model, prompts, 20, rngs()))
+    alone = [list(generate(model, p, 20, r)) for p, r in zip(prompts, rngs(), strict=True)]
     assert [list(row) for row in zip(*together, strict=True)] == alone
-    without = list(generate_batch(model, prompts, 20, rngs(), cached=False))
-    assert list(generate_batch(model, prompts, 20, rngs())) == without
+    assert list(generate_batch(model, prompts, 20, rngs(), cached=False)) == together
 
 
 @every_model
@@ -236,3 +234,10 @@ def test_a_search_that_cannot_be_is_refused(arguments, message):
 def test_there_is_a_generator_for_each_prompt():
     with pytest.raises(ValueError, match="a Generator for each prompt, got 1"):
         generate_batch(MODELS["gpt"], [np.array([1])] * 2, 3, [np.random.default_rng(0)])
+
+
+def test_broken_weights_are_told_by_a_search_too():
+    broken = GPT(9, 8, 12, 1, 3)
+    broken.parameters.vector[:] = np.nan
+    with pytest.raises(ValueError, match="the model's weights are broken"):
+        beam_search(broken, np.array([1]), 3, 2)

@@ -143,6 +143,7 @@ GPT_BLOCK = [
         _gpt,
         "gelu_backward(dm, gelu)",
         'gelu_backward(dm, (*gelu[:2], "none"))',
+        cause="epsilon",
     ),
     Mistake(
         "gpt_block",

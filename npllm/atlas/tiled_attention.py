@@ -58,7 +58,7 @@ TILED_ATTENTION = [
         "mask, softcap, scale",
         "the weights computed again without the mask",
         "A mask of ones changes nothing.",
-        "The query that sees nothing gets a gradient, and keys get some of hidden queries.",
+        "The query that sees nothing gets a gradient, and hidden keys get one from it.",
         _backward,
         _again,
         "_, block = _block((*cache[:3], None, *cache[4:]), tile)",

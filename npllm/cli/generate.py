@@ -107,6 +107,8 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("--system is for --chat")
     if options.beams is not None and options.chat:
         raise ValueError("--beams is not for --chat")
+    if options.beams is not None and sampling != Sampling(0.8):
+        raise ValueError("--beams searches and draws nothing: leave out how to draw")
     loaded = load(named_model(options))
     rng = np.random.default_rng(options.seed)
     if options.chat:

@@ -109,7 +109,7 @@ def multi_head_attention_forward(
     # y is (B, K, G, Tq, Dv)
     bias_shape = None if bias is None else bias.shape
     shapes = (q.shape, k.shape, v.shape, bias_shape, y.shape)
-    kept = (keys.copy(), values.copy()) if past is None else (keys, values)
+    kept = (keys.copy(), values.copy())
     return (_joined(y), kept), (cache, rotary_caches, shapes, tiled)
 
 

@@ -53,7 +53,9 @@ def rotary_frequencies(
     try:
         if kind == "default":
             return plain, 1.0
-        slow = plain / float(scaling["factor"])
+        if not 0 < (factor := float(scaling["factor"])) < math.inf:
+            raise ValueError(f"the factor of rotary positions must be positive, got {factor}")
+        slow = plain / factor
         if kind == "linear":
             return slow, 1.0
         if kind == "llama3":

@@ -8,6 +8,7 @@ numbers, forward and backward, but for the order in which the keys' gradients ar
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def tiled_attention_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
         _, block = _block(cache, tile)
         cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
         parts = attention_backward(dy[index][rows], block)
-        for gradient, cut, part in zip(gradients, cuts, parts, strict=False):
+        for gradient, cut, part in zip(gradients, cuts[: len(gradients)], parts, strict=True):
             place = _part(gradient, index, *cut)
             place += part
     return tuple(gradients)
@@ -135,8 +136,9 @@ def _tiles(
     """Return the blocks of queries, each with the keys between the first and last it may see."""
     if scores < 1:
         raise ValueError(f"scores must be at least 1, got {scores}")
-    span = tk if window is None else min(tk, 2 * window)
-    size = max(1, scores // max(span, 1))
+    size = max(1, scores // max(tk, 1))
+    if window is not None:  # n queries see no more than n + 2 window keys
+        size = max(size, math.isqrt(window * window + scores) - window)
     blocks = []
     for start in range(0, tq, size):
         stop = min(start + size, tq)
@@ -155,5 +157,5 @@ def _part(array: Array, index: tuple[int, ...], *cuts: slice) -> Array:
     aligned = zip(index[len(index) - len(own) :], own, strict=True)
     place: list[Any] = [0 if size == 1 else i for i, size in aligned]
     pairs = zip(cuts, array.shape[-2:], strict=True)
-    place += [slice(None) if size == 1 else cut for cut, size in pairs]
+    place += [slice(None) if size == 1 and cut.start != cut.stop else cut for cut, size in pairs]
     return array[tuple(place)]

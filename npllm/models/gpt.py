@@ -23,7 +23,7 @@ from npllm.layers import (
 )
 from npllm.layers.arrays import Array
 from npllm.layers.multi_head_attention import multi_head_attention_weights
-from npllm.models.language_model import check_options, check_sizes
+from npllm.models.language_model import check_options, check_positive, check_sizes
 from npllm.models.transformer import Transformer
 
 
@@ -176,6 +176,7 @@ class GPT(Transformer):
             "eps": float(eps),
         }
         check_options(dropout, dtype)
+        check_positive(eps=eps)
         if width % heads:
             raise ValueError(f"the heads must divide the width, got {heads} and {width}")
         block: dict[str, tuple[int, ...]] = {}

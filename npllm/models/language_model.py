@@ -71,6 +71,11 @@ class LanguageModel(Protocol):
     ) -> tuple[Array, Any]:
         """Return the logits and the state to go on from, without dropout."""
 
+    def score(
+        self, ids: npt.ArrayLike, targets: npt.ArrayLike, state: Any = None
+    ) -> tuple[float, Any]:
+        """Return the summed cross-entropy of the targets and the state, without dropout."""
+
     def select(self, state: Any, rows: npt.ArrayLike) -> Any:
         """Return the state of some of the batch's rows."""
 
@@ -93,3 +98,22 @@ def check_options(dropout: float, dtype: npt.DTypeLike) -> None:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
     if np.dtype(dtype) not in (np.float32, np.float64, np.complex128):
         raise ValueError(f"dtype must be float32, float64 or complex128, got {np.dtype(dtype)}")
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise ValueError, naming it, where a number is not positive and finite."""
+    for name, number in numbers.items():
+        if not 0 < number < np.inf:
+            raise ValueError(f"{name} must be positive and finite, got {number}")
+
+
+def last_tokens(steps: int, lengths: npt.ArrayLike | None) -> Any:
+    """Return where each row's last real token stands.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    last = np.asarray(steps if lengths is None else lengths) - 1
+    if (last < 0).any():
+        raise ValueError("each row must have a token for its last one to be asked about, got none")
+    return last

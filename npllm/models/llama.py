@@ -23,7 +23,7 @@ from npllm.layers import (
 )
 from npllm.layers.arrays import Array
 from npllm.layers.multi_head_attention import Rotary, multi_head_attention_weights
-from npllm.models.language_model import check_options, check_sizes
+from npllm.models.language_model import check_options, check_positive, check_sizes
 from npllm.models.transformer import Transformer
 
 
@@ -208,6 +208,7 @@ class Llama(Transformer):
             }
         )
         check_options(dropout, dtype)
+        check_positive(eps=eps, rope_base=rope_base)
         if head_size is None and width % heads:
             raise ValueError(f"the heads must divide the width, got {heads} and {width}")
         if heads % kv_heads:

@@ -16,13 +16,19 @@ from npllm.layers import (
     embedding_backward,
     embedding_forward,
     linear_backward,
+    linear_cross_entropy_forward,
     linear_forward,
     lstm_backward,
     lstm_forward,
 )
 from npllm.layers.arrays import Array
 from npllm.layers.lstm import State, lstm_gates
-from npllm.models.language_model import LossAndGradients, check_options, check_sizes
+from npllm.models.language_model import (
+    LossAndGradients,
+    check_options,
+    check_sizes,
+    last_tokens,
+)
 from npllm.models.parameters import Parameters
 
 
@@ -247,10 +253,25 @@ class LSTMLanguageModel:
         """
         (output, final), _, _ = self._hidden(ids, state, None, lengths)  # (T, B, H)
         if last:
-            end = len(output) - 1 if lengths is None else np.asarray(lengths) - 1
+            end = last_tokens(len(output), lengths)
             output = output[end, np.arange(output.shape[1])][None]
         logits, _ = linear_forward(output, self.parameters["fc.weight"], self.parameters["fc.bias"])
         return logits.swapaxes(0, 1), final
+
+    def score(
+        self, ids: npt.ArrayLike, targets: npt.ArrayLike, state: State | None = None
+    ) -> tuple[float, State]:
+        """Return the summed cross-entropy of the targets and the final state; no logits are kept.
+
+        Args:
+            ids: as for :meth:`forward`.
+            targets: (B, T): the token that follows each; -100 where none counts.
+            state: as for :meth:`forward`.
+        """
+        (output, final), _, _ = self._hidden(ids, state, None, None)  # (T, B, H)
+        weight, bias = self.parameters["fc.weight"], self.parameters["fc.bias"]
+        loss, _ = linear_cross_entropy_forward(output, weight, np.asarray(targets).T, bias)
+        return loss.item(), final
 
     def select(self, state: State, rows: npt.ArrayLike) -> State:
         """Return the state of some of the batch's rows, in any order, repeated or not."""

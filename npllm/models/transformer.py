@@ -24,7 +24,7 @@ from npllm.layers import (
     linear_forward,
 )
 from npllm.layers.arrays import Array, check_ids, check_shape
-from npllm.models.language_model import LossAndGradients
+from npllm.models.language_model import LossAndGradients, last_tokens
 from npllm.models.parameters import Parameters
 
 
@@ -123,8 +123,12 @@ class Transformer:
         state: Memory | None = None,
         rng: np.random.Generator | None = None,
         lengths: npt.ArrayLike | None = None,
+        keep: bool = True,
     ) -> tuple[tuple[Array, Memory], Any]:
-        """Return what the head sees, (B, T, E), and the memory; and the backward's cache."""
+        """Return what the head sees, (B, T, E), and the memory; and the backward's cache.
+
+        Where nothing is to be differentiated, ``keep=False`` holds one block's cache at a time.
+        """
         p, place = self.parameters, self._place(ids, state, lengths)
         rate = self.config["dropout"] if rng is not None else 0.0
         x, token_cache = embedding_forward(ids, p[self.TOKENS])  # (B, T, E)
@@ -145,7 +149,8 @@ class Transformer:
             past = None if state is None else state.blocks[n]
             (x, kept), cache = self.block_forward(x, own, past=past, **options)
             blocks.append(kept)
-            caches.append(cache)
+            if keep:
+                caches.append(cache)
         h, norm_cache = self.norm_forward(x)
         memory = Memory(tuple(blocks), place.lengths, place.real)
         return (h, memory), (token_cache, position_cache, dropout_cache, caches, norm_cache)
@@ -193,8 +198,8 @@ class Transformer:
 
         Raises:
             TypeError: the ids are not integers.
-            ValueError: an id is out of range, ``ids`` is not (B, T), or there are more tokens than
-                the model has positions.
+            ValueError: an id is out of range, ``ids`` is not (B, T), the memory is of another
+                batch, or there are more tokens than the model has positions.
         """
         (h, memory), hidden_cache = self.hidden_forward(ids, state, rng, lengths)
         logits, head_cache = linear_forward(h, self.parameters[self.HEAD])  # (B, T, V)
@@ -267,12 +272,26 @@ class Transformer:
             lengths: as for :meth:`forward`.
             last: return the logits (B, 1, V) of each row's last real token alone.
         """
-        (h, memory), _ = self.hidden_forward(ids, state, None, lengths)
+        (h, memory), _ = self.hidden_forward(ids, state, None, lengths, keep=False)
         if last:
-            end = h.shape[1] - 1 if lengths is None else np.asarray(lengths) - 1
-            h = h[np.arange(len(h)), end][:, None]
+            h = h[np.arange(len(h)), last_tokens(h.shape[1], lengths)][:, None]
         logits, _ = linear_forward(h, self.parameters[self.HEAD])
         return logits, memory
+
+    def score(
+        self, ids: npt.ArrayLike, targets: npt.ArrayLike, state: Memory | None = None
+    ) -> tuple[float, Memory]:
+        """Return the summed cross-entropy of the targets and the memory; no logits are kept.
+
+        Args:
+            ids: as for :meth:`forward`.
+            targets: (B, T): the token that follows each; -100 where none counts.
+            state: as for :meth:`forward`.
+        """
+        (h, memory), _ = self.hidden_forward(ids, state, keep=False)
+        head = self.parameters[self.HEAD]
+        loss, _ = linear_cross_entropy_forward(h, head, np.asarray(targets))
+        return loss.item(), memory
 
     def select(self, state: Memory, rows: npt.ArrayLike) -> Memory:
         """Return the memory of some of the batch's rows, in any order, repeated or not."""
@@ -288,6 +307,8 @@ class Transformer:
             raise ValueError(f"ids must have shape (B, T), got {ids.shape}")
         batch, steps = ids.shape
         before = np.zeros(batch, np.int64) if state is None else state.lengths  # (B,)
+        if len(before) != batch:
+            raise ValueError(f"the memory is of {len(before)} rows, ids have {batch}")
         added: Array = np.full(batch, steps)
         if lengths is not None:
             added = check_ids(lengths, steps + 1, "lengths")

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npllm.generation import Predictor
-from npllm.layers import cross_entropy_forward
+from npllm.models import LanguageModel
 from npllm.parallel import Workers
 from npllm.text.tokenizers import Ids, Tokenizer
 
@@ -55,7 +54,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Predictor,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     ids: Ids,
     pool: Workers,
@@ -69,7 +68,7 @@ def evaluate(
     one is filled up with tokens that do not count.
 
     Args:
-        model: predicts.
+        model: scores.
         tokenizer: tells the tokens' characters.
         ids: the text, at least two tokens.
         pool: each worker scores its share of the streams.
@@ -78,10 +77,13 @@ def evaluate(
             it has no room for the next stretch, after SPAN tokens at the latest.
 
     Raises:
-        ValueError: the text has fewer than two tokens.
+        ValueError: the text has fewer than two tokens, or than two characters.
     """
     if len(ids) < 2:
         raise ValueError(f"a text must have at least 2 tokens to be scored, got {len(ids)}")
+    characters = len(tokenizer.decode(ids)) - len(tokenizer.decode(ids[:1]))
+    if characters < 1:  # one character may be several tokens
+        raise ValueError("a text must have at least 2 characters to be scored: use a longer one")
     tokens, stretches = len(ids) - 1, len(ids)
     if model.context is not None:
         span = min(model.context, SPAN)
@@ -100,11 +102,9 @@ def evaluate(
             window = slice(start, start + length)
             if start // length % stretches == 0:
                 state = None
-            logits, state = model.predict(inputs[rows, window], state)
-            loss, _ = cross_entropy_forward(logits, targets[rows, window], reduction="sum")
-            nats += float(loss)
+            loss, state = model.score(inputs[rows, window], targets[rows, window], state)
+            nats += loss
         return nats
 
     shares = np.array_split(np.arange(streams), min(pool.count, streams))
-    characters = len(tokenizer.decode(ids)) - len(tokenizer.decode(ids[:1]))
     return Evaluation(sum(pool.map(score, shares)), tokens, characters)

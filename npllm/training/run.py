@@ -23,7 +23,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from npllm import checkpoint
-from npllm.layers import cross_entropy_forward
 from npllm.models import LanguageModel
 from npllm.optim import clip_global_norm
 from npllm.parallel import Workers, available_cores, sharded_loss_and_gradients, workers
@@ -107,7 +106,7 @@ class Run:
         self._rng = rng
         self._batches = options.make_batches(ids, self.batch_size)
         self._validation_ids = tokenizer.encode(self.validation)
-        if len(self._validation_ids) < 2:
+        if min(len(self._validation_ids), len(self.validation)) < 2:
             raise ValueError(
                 f"the held-out part of the text has {len(self._validation_ids)} tokens, and 2 are "
                 "needed: use a longer text or a larger --held-out"
@@ -327,9 +326,9 @@ class Run:
         """Return the mean loss of the next batch, without dropout."""
         batch = self._batches[self.step]
         with np.errstate(over="ignore", invalid="ignore"):
-            logits, _ = self.model.predict(batch.ids, self._state if batch.continues else None)
-            loss, _ = cross_entropy_forward(logits, batch.targets)
-        return float(loss)
+            state = self._state if batch.continues else None
+            loss, _ = self.model.score(batch.ids, batch.targets, state)
+        return loss / batch.targets.size
 
     def _record(self, norm: float, speed: float, pool: Workers | None) -> dict[str, Any]:
         """Append a line of metrics, with validation where a pool is given."""

@@ -10,7 +10,7 @@ import pytest
 from npllm import __version__, layers
 from npllm.checkpoint import load_model
 from npllm.generation import generate
-from npllm.parallel import workers
+from npllm.parallel import available_cores, workers
 from npllm.proofs import CASES
 from npllm.sampling import Sampling
 from npllm.text import split_text
@@ -125,7 +125,7 @@ def test_evaluate_prints_what_the_trainer_measured(npllm, place, data):
     assert (status, errors) == (0, "")
     model, tokenizer = load_model("run")
     text = text_of(place) if data else split_text(text_of(place))[1]
-    with workers(1) as pool:
+    with workers(min(available_cores(), 4)) as pool:  # the same shares, to the last digit
         expected = evaluate(model, tokenizer, tokenizer.encode(text), pool)
     assert out.split()[2] == str(expected.tokens)
     assert f"{expected.loss:.6f} nats" in out

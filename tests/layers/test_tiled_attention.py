@@ -14,6 +14,7 @@ from npllm.layers import (
     tiled_attention_backward,
     tiled_attention_forward,
 )
+from npllm.layers.tiled_attention import _tiles
 
 
 def configuration(seed):
@@ -109,3 +110,26 @@ def test_no_query_and_no_key_are_no_error():
     ]
     y, _ = tiled_attention_forward(np.zeros((2, 3)), np.zeros((0, 3)), np.ones((0, 1)))
     assert y.tolist() == [[0], [0]]
+
+
+def test_one_key_that_a_window_hides_stays_hidden():
+    x = np.ones((1, 2))
+    for offset in range(-3, 4):
+        for causal in (False, True):
+            options = {"window": 2, "offset": offset, "causal": causal}
+            y, _ = attention_forward(x, x, x, **options)
+            tiled, cache = tiled_attention_forward(x, x, x, **options)
+            assert_close(tiled, y, tolerance=0)
+            seen = abs(offset) < 2 and not (causal and offset < 0)
+            assert tiled.any() == seen
+            assert tiled_attention_backward(x, cache)[2].any() == seen
+
+
+@pytest.mark.parametrize("window", [None, 1, 16, 128, 2000])
+@pytest.mark.parametrize("causal", [False, True])
+def test_no_tile_holds_more_scores_than_it_may(window, causal):
+    tiles = _tiles((), 4096, 4096, causal, window, 0, 2**16)
+    largest = max((r.stop - r.start) * (k.stop - k.start) for _, r, k in tiles)
+    assert largest <= 2**16
+    assert largest > 2**14  # and not much less
+    assert sum(r.stop - r.start for _, r, _ in tiles) == 4096

@@ -277,3 +277,16 @@ def test_a_later_token_never_moves_an_earlier_logit(batch, time, data):
     before, after = model.predict(ids)[0], model.predict(changed)[0]
     np.testing.assert_array_equal(before[:, :at], after[:, :at])
     assert not np.array_equal(before[:, at], after[:, at])
+
+
+@pytest.mark.parametrize("vocab_size", [5, 50])  # words looked up by the LSTM, and before it
+def test_a_score_is_the_loss_without_its_gradients(vocab_size):
+    model = LSTMLanguageModel(vocab_size, 4, 6, 2, 0.5, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    ids, targets = rng.integers(vocab_size, size=(2, 3, 7))
+    targets[1, 2] = -100
+    loss, state = model.score(ids, targets)
+    expected = model.loss_and_gradients(ids, targets)
+    assert loss == pytest.approx(expected.loss, rel=1e-14)
+    for ours, theirs in zip(state, expected.state, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)

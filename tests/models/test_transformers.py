@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.layers import cross_entropy_backward, cross_entropy_forward
+from npllm.layers import (
+    cross_entropy_backward,
+    cross_entropy_forward,
+    multi_head_attention_backward,
+    multi_head_attention_forward,
+)
 from npllm.models import GPT, Llama
 
 IDS = np.random.default_rng(0).integers(11, size=(3, 7))
@@ -297,3 +302,49 @@ def test_ids_that_do_not_fit_are_refused(model: Any) -> None:
         model.predict(IDS[:, :3], memory)
     with pytest.raises(ValueError, match=r"lengths must have shape \(3,\)"):
         model.predict(IDS, lengths=[1, 2])
+
+
+@every_model
+def test_a_last_token_must_be_there(model: Any) -> None:
+    with pytest.raises(ValueError, match="each row must have a token"):
+        model.predict(IDS, lengths=[3, 0, 2], last=True)
+    with pytest.raises(ValueError, match="each row must have a token"):
+        model.predict(IDS[:, :0], last=True)
+    _, memory = model.predict(IDS[:1])
+    with pytest.raises(ValueError, match="the memory is of 1 rows, ids have 3"):
+        model.predict(IDS[:, :1], memory)
+
+
+@pytest.mark.parametrize("number", [-1.0, 0.0, np.nan, np.inf])
+def test_numbers_that_must_be_positive_are(number: float) -> None:
+    with pytest.raises(ValueError, match="eps must be positive and finite"):
+        small_gpt(eps=number)
+    with pytest.raises(ValueError, match="eps must be positive and finite"):
+        small_llama(eps=number)
+    with pytest.raises(ValueError, match="rope_base must be positive and finite"):
+        small_llama(rope_base=number)
+    with pytest.raises(ValueError, match="the factor of rotary positions must be positive"):
+        small_llama(rope_scaling={"rope_type": "linear", "factor": number})
+
+
+def test_what_is_kept_is_no_part_of_the_cache() -> None:
+    x = np.random.default_rng(0).normal(size=(1, 3, 4))
+    past = (np.ones((1, 2, 2, 2)), np.ones((1, 2, 2, 2)))
+    for given_past in (None, past):
+        (y, kept), cache = multi_head_attention_forward(x, x, x, 2, past=given_past)
+        before = multi_head_attention_backward((y, None), cache)
+        for array in kept:
+            array[...] = 99
+        after = multi_head_attention_backward((y, None), cache)
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@every_model
+def test_a_score_is_the_loss_without_its_gradients(model: Any) -> None:
+    loss, memory = model.score(IDS, TARGETS)
+    assert loss == pytest.approx(model.loss_and_gradients(IDS, TARGETS).loss, rel=1e-14)
+    first, state = model.score(IDS[:, :3], TARGETS[:, :3])
+    second, after = model.score(IDS[:, 3:], TARGETS[:, 3:], state)
+    assert first + second == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_array_equal(after.lengths, memory.lengths)

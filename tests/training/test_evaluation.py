@@ -24,8 +24,9 @@ class Bigrams:
     def __init__(self, size):
         self.table = np.random.default_rng(0).normal(size=(size, size))
 
-    def predict(self, ids, state=None):
-        return self.table[ids], state
+    def score(self, ids, targets, state=None):
+        loss, _ = cross_entropy_forward(self.table[ids], targets, reduction="sum")
+        return float(loss), state
 
 
 @given(st.integers(2, 300), st.integers(1, 40), st.integers(1, 30), st.integers(1, 3))
@@ -81,8 +82,11 @@ def test_dropout_is_off():
 def test_measures():
     words = WordTokenizer.train("to be to be to be", 10)
     ids = words.encode("to be to")
-    predict = lambda _, i, s=None: (np.zeros((*i.shape, 16)), s)  # noqa: E731
-    uniform = type("Uniform", (), {"context": None, "predict": predict})
+
+    def sixteen(_, ids, targets, state=None):
+        return math.log(16) * np.count_nonzero(targets != -100), state
+
+    uniform = type("Uniform", (), {"context": None, "score": sixteen})
     with workers(1) as pool:
         result = evaluate(uniform(), words, ids, pool)
     assert result.tokens == len(ids) - 1
@@ -122,3 +126,12 @@ def test_characters_are_counted_in_the_text_and_not_in_pieces_of_bytes():
     with workers(1) as pool:
         result = evaluate(LSTMLanguageModel(257, 4, 5), tokenizer, ids, pool)
     assert result.characters == 4
+
+
+def test_one_character_of_several_tokens_is_no_text_to_score():
+    tokenizer = BytePairTokenizer.train("abc", 257)
+    with (
+        workers(1) as pool,
+        pytest.raises(ValueError, match="at least 2 characters to be scored: use a longer"),
+    ):
+        evaluate(LSTMLanguageModel(257, 4, 5), tokenizer, tokenizer.encode("😀"), pool)
