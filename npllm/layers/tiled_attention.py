@@ -101,7 +101,7 @@ def tiled_attention_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
         _, block = _block(cache, tile)
         cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
         parts = attention_backward(dy[index][rows], block)
-        for gradient, cut, part in zip(gradients, cuts[: len(gradients)], parts, strict=True):
+        for gradient, cut, part in zip(gradients, cuts, parts, strict=False):
             place = _part(gradient, index, *cut)
             place += part
     return tuple(gradients)
