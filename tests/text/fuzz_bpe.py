@@ -33,7 +33,7 @@ def package_folder(name: str) -> Path:
     """Return where a package lies."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"install {name}: pip install '.[oracle]'")
+        raise ModuleNotFoundError(f"{name} is missing: CONTRIBUTING.md says how to get it")
     return Path(spec.submodule_search_locations[0])
 
 
