@@ -54,14 +54,14 @@ def linear_cross_entropy_forward(
     if targets.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers, got {targets.dtype}")
     check_shape(targets, x.shape[:-1], "targets")
-    rows, ids = as_rows(x), targets.reshape(-1)  # (M, E), (M,)
+    rows, ids = as_rows(x), targets.ravel()  # (M, E), (M,)
     size = max(1, logits // max(len(weight), 1))
     pieces = [slice(start, start + size) for start in range(0, len(rows), size)]
     cache = (rows, weight, ids, bias, ignore_index, pieces, x.shape)
     loss = np.zeros((), x.dtype)
     for piece in pieces:
-        loss = loss + _piece(cache, piece)[0]
-    return np.asarray(loss, x.dtype), cache
+        loss += _piece(cache, piece)[0]
+    return loss, cache
 
 
 def linear_cross_entropy_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
@@ -79,8 +79,8 @@ def linear_cross_entropy_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
         _, linear_cache, loss_cache = _piece(cache, piece)
         dlogits = cross_entropy_backward(dy, loss_cache)
         dx[piece], *parts = linear_backward(dlogits, linear_cache)
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient += part
+        for i, part in enumerate(parts):
+            gradients[i] += part
     return dx.reshape(shape), *gradients
 
 

@@ -85,9 +85,11 @@ def multi_head_attention_forward(
     if rotary is not None:
         (qh, q_cache), (kh, k_cache) = rotary_forward(qh, *rotary), rotary_forward(kh, *rotary)
         rotary_caches = (q_cache, k_cache)
-    keys, values = kh, vh  # (B, K, P + Tk, D or Dv)
+    keys, values, past_steps = kh, vh, 0  # (B, K, P + Tk, D or Dv)
     if past is not None:
-        keys, values = (np.concatenate(pair, axis=2) for pair in zip(past, (kh, vh), strict=True))
+        past_steps = past[0].shape[2]
+        keys = np.concatenate([past[0], kh], axis=2)
+        values = np.concatenate([past[1], vh], axis=2)
     # (B, N, ...) as (B, K, G, ...): the G query heads of a key head
     grouped = qh.reshape(len(q), kv_heads, heads // kv_heads, *qh.shape[2:])
     args = (grouped, keys[:, :, None], values[:, :, None])
@@ -96,7 +98,7 @@ def multi_head_attention_forward(
         "bias": _grouped(bias, kv_heads),
         "causal": causal,
         "window": window,
-        "offset": keys.shape[2] - kh.shape[2],
+        "offset": past_steps,
         "scale": scale,
         "softcap": softcap,
     }
@@ -108,9 +110,9 @@ def multi_head_attention_forward(
         raise ValueError(f"tiled attention has no dropout, got {dropout}")
     # y is (B, K, G, Tq, Dv)
     bias_shape = None if bias is None else bias.shape
-    shapes = (q.shape, k.shape, v.shape, bias_shape, y.shape)
+    shapes = (bias_shape, y.shape)
     kept = (keys.copy(), values.copy())
-    return (_joined(y), kept), (cache, rotary_caches, shapes, tiled)
+    return (_joined(y), kept), (cache, rotary_caches, past_steps, shapes, tiled)
 
 
 def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
@@ -121,8 +123,8 @@ def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
             the loss does not see what later steps make of them.
         cache: what :func:`multi_head_attention_forward` returned.
     """
-    attention_cache, rotary_caches, shapes, tiled = cache
-    q_shape, k_shape, v_shape, bias_shape, y_shape = shapes
+    attention_cache, rotary_caches, past_steps, shapes, tiled = cache
+    bias_shape, y_shape = shapes
     batch, kv_heads, group, steps, width = y_shape
     dy, dkept = dy
     check_shape(dy, (batch, steps, kv_heads * group * width), "dy")
@@ -132,16 +134,16 @@ def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
     dq, dk, dv, *dbias = backward(dheads, attention_cache)
     dq = dq.reshape(batch, kv_heads * group, *dq.shape[3:])  # (B, N, Tq, D)
     # keys = concatenate(past, k): the past is a constant
-    new = slice(dk.shape[3] - k_shape[1], None)
+    new = slice(past_steps, None)
     dk, dv = dk[:, :, 0, new], dv[:, :, 0, new]  # (B, K, Tk, D or Dv)
     if dkept is not None:
         dk, dv = dk + dkept[0][:, :, new], dv + dkept[1][:, :, new]
     # q, k = rotary(q), rotary(k)
     if rotary_caches is not None:
-        dq, dk = (rotary_backward(d, c) for d, c in zip((dq, dk), rotary_caches, strict=True))
+        q_cache, k_cache = rotary_caches
+        dq, dk = rotary_backward(dq, q_cache), rotary_backward(dk, k_cache)
     # q, k, v = split(q), split(k), split(v)
-    gradients = zip((dq, dk, dv), (q_shape, k_shape, v_shape), strict=True)
-    return *(_joined(d).reshape(s) for d, s in gradients), *(d.reshape(bias_shape) for d in dbias)
+    return _joined(dq), _joined(dk), _joined(dv), *(d.reshape(bias_shape) for d in dbias)
 
 
 def multi_head_attention_weights(cache: Any) -> Array:
@@ -153,11 +155,12 @@ def multi_head_attention_weights(cache: Any) -> Array:
     Raises:
         ValueError: it was tiled, and all weights were never held.
     """
-    attention_cache, _, _, tiled = cache
+    attention_cache, *_, tiled = cache
     if tiled:
         raise ValueError("tiled attention holds no weights to return")
     weights = attention_weights(attention_cache)  # (B, K, G, Tq, P + Tk)
-    return weights.reshape(len(weights), -1, *weights.shape[3:])
+    batch, kv_heads, group, *steps = weights.shape
+    return weights.reshape(batch, kv_heads * group, *steps)
 
 
 def _split(x: Array, heads: int, name: str) -> Array:

@@ -31,7 +31,7 @@ def sinusoidal_positions(
     >>> bool(np.allclose(table, [[0, 1, 0], [np.sin(1), np.cos(1), np.sin(1)]]))
     True
     """
-    angles = np.arange(steps)[:, None] * float(base) ** (-np.arange(0, width, 2) / max(width, 1))
+    angles = np.arange(steps)[:, None] * float(base) ** (-np.arange(0, width, 2) / width)
     table = np.empty((steps, width))
     table[:, 0::2] = np.sin(angles)
     table[:, 1::2] = np.cos(angles[:, : width // 2])
@@ -52,8 +52,8 @@ def alibi_slopes(heads: int) -> Array:
         raise ValueError(f"heads must be at least 1, got {heads}")
     power = 2 ** math.floor(math.log2(heads))
     slopes = 2.0 ** (-8 / power * np.arange(1, power + 1))
-    between = 2.0 ** (-4 / power * np.arange(1, 2 * power + 1, 2))
-    return np.concatenate([slopes, between])[:heads]
+    between = 2.0 ** (-4 / power * np.arange(1, 2 * (heads - power), 2))
+    return np.concatenate([slopes, between])
 
 
 def alibi_bias(

@@ -48,45 +48,82 @@ def rotary_frequencies(
     if width < 2 or width % 2:
         raise ValueError(f"the width of rotary positions must be even and positive, got {width}")
     plain = float(base) ** (-np.arange(0, width, 2) / width)  # (R / 2,)
-    scaling = dict(scaling or {"rope_type": "default"})
-    kind = scaling.pop("rope_type", scaling.pop("type", None))
-    try:
-        if kind == "default":
-            return plain, 1.0
-        if not 0 < (factor := float(scaling["factor"])) < math.inf:
-            raise ValueError(f"the factor of rotary positions must be positive, got {factor}")
-        slow = plain / factor
-        if kind == "linear":
-            return slow, 1.0
-        if kind == "llama3":
-            turns = scaling["original_max_position_embeddings"] * plain / (2 * math.pi)
-            low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-            kept = np.clip((turns - low) / (high - low), 0, 1)
-            return slow + kept * (plain - slow), 1.0
-        if kind == "yarn":
-            return _yarn(plain, slow, width, base, scaling)
-    except KeyError as error:
-        raise ValueError(f"the {kind} scaling of rotary positions needs {error}") from None
-    raise ValueError(f"rope_type must be default, linear, llama3 or yarn, got {kind!r}")
+    given = dict(scaling or {"rope_type": "default"})
+    kind = given.pop("rope_type", given.pop("type", None))
+    if kind == "default":
+        return plain, 1.0
+    if kind not in _OPTIONS:
+        known = ", ".join(("default", *_OPTIONS))
+        raise ValueError(f"rope_type must be one of {known}, got {kind!r}")
+    options = _checked(kind, given)
+    slow = plain / options["factor"]
+    if kind == "linear":
+        return slow, 1.0
+    if kind == "yarn":
+        return _yarn(plain, slow, width, base, options)
+    turns = options["original_max_position_embeddings"] * plain / (2 * math.pi)
+    low, high = options["low_freq_factor"], options["high_freq_factor"]
+    if high <= low:
+        raise ValueError(f"high_freq_factor must be above low_freq_factor, {low}, got {high}")
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+    return slow + kept * (plain - slow), 1.0
+
+
+# what each scaling takes, and what stands for it where it is not given; nothing for None
+_OPTIONS: dict[str, dict[str, float | None]] = {
+    "linear": {"factor": None},
+    "llama3": {
+        "factor": None,
+        "low_freq_factor": None,
+        "high_freq_factor": None,
+        "original_max_position_embeddings": None,
+    },
+    "yarn": {
+        "factor": None,
+        "original_max_position_embeddings": None,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "attention_factor": math.nan,  # follows from the factor
+    },
+}
+
+
+def _checked(kind: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """Return the options of a scaling, all of them, as numbers."""
+    known, own = _OPTIONS[kind], {name: x for name, x in given.items() if x is not None}
+    if unknown := own.keys() - known.keys():
+        raise ValueError(f"the {kind} scaling of rotary positions has no {min(unknown)}")
+    for name, x in own.items():
+        if not 0 < float(x) < math.inf:
+            raise ValueError(f"{name} of rotary positions must be positive and finite, got {x}")
+    options = {}
+    for name, default in known.items():
+        value = own.get(name, default)
+        if value is None:
+            raise ValueError(f"the {kind} scaling of rotary positions needs {name}")
+        options[name] = float(value)
+    return options
 
 
 def _yarn(
-    plain: Array, slow: Array, width: int, base: float, scaling: Mapping[str, Any]
+    plain: Array, slow: Array, width: int, base: float, options: Mapping[str, float]
 ) -> tuple[Array, float]:
-    context, factor = scaling["original_max_position_embeddings"], float(scaling["factor"])
+    if base <= 1:
+        raise ValueError(f"the yarn scaling of rotary positions needs a base above 1, got {base}")
 
     def pair_of(turns: float) -> float:
         """Return the pair, counted in features, that turns so often within the old context."""
+        context = options["original_max_position_embeddings"]
         return width * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    low = max(math.floor(pair_of(scaling.get("beta_fast") or 32)), 0)
-    high = min(math.ceil(pair_of(scaling.get("beta_slow") or 1)), width - 1)
+    low = max(math.floor(pair_of(options["beta_fast"])), 0)
+    high = min(math.ceil(pair_of(options["beta_slow"])), width - 1)
     ramp = (np.arange(width // 2) - low) / max(high - low, 1e-3)
     stretched = np.clip(ramp, 0, 1)
-    sharpening = scaling.get("attention_factor")
-    if sharpening is None:
-        sharpening = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
-    return plain + stretched * (slow - plain), float(sharpening)
+    sharpening = options["attention_factor"]
+    if math.isnan(sharpening):
+        sharpening = 0.1 * math.log(max(options["factor"], 1)) + 1
+    return plain + stretched * (slow - plain), sharpening
 
 
 def rotary_table(

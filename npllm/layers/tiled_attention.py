@@ -101,8 +101,8 @@ def tiled_attention_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
         _, block = _block(cache, tile)
         cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
         parts = attention_backward(dy[index][rows], block)
-        for gradient, cut, part in zip(gradients, cuts, parts, strict=False):
-            place = _part(gradient, index, *cut)
+        for i, part in enumerate(parts):
+            place = _part(gradients[i], index, *cuts[i])
             place += part
     return tuple(gradients)
 
@@ -150,12 +150,14 @@ def _tiles(
     return [(index, rows, keys) for index in np.ndindex(lead) for rows, keys in blocks]
 
 
-def _part(array: Array, index: tuple[int, ...], *cuts: slice) -> Array:
+def _part(array: Array, index: tuple[int, ...], rows: slice, columns: slice) -> Array:
     """Return a view of what a tile sees; an axis of size 1 is broadcast, and stays whole."""
     array = array.reshape(1, -1) if array.ndim < 2 else array
-    own = array.shape[:-2]
-    aligned = zip(index[len(index) - len(own) :], own, strict=True)
-    place: list[Any] = [0 if size == 1 else i for i, size in aligned]
-    pairs = zip(cuts, array.shape[-2:], strict=True)
-    place += [slice(None) if size == 1 and cut.start != cut.stop else cut for cut, size in pairs]
-    return array[tuple(place)]
+    *lead, height, width = array.shape
+    own = index[len(index) - len(lead) :]
+    place: list[Any] = [0 if size == 1 else own[axis] for axis, size in enumerate(lead)]
+    return array[tuple(place + [_cut(rows, height), _cut(columns, width)])]
+
+
+def _cut(part: slice, size: int) -> slice:
+    return slice(None) if size == 1 and part.start != part.stop else part

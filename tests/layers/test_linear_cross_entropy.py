@@ -1,5 +1,6 @@
 """The loss of a linear map whose outputs are never held at once."""
 
+import sys
 import tracemalloc
 
 import numpy as np
@@ -63,8 +64,31 @@ def test_what_does_not_fit_is_refused():
         linear_cross_entropy_forward(x, weight, np.zeros(2))
     with pytest.raises(ValueError, match=r"targets must have shape \(2,\), got \(3,\)"):
         linear_cross_entropy_forward(x, weight, np.zeros(3, int))
+    with pytest.raises(ValueError, match=r"targets must have shape \(2, 2\), got \(4,\)"):
+        linear_cross_entropy_forward(np.zeros((2, 2, 3)), weight, np.zeros(4, int))
     with pytest.raises(ValueError, match=r"must lie in \[0, 4\), got 4"):
         linear_cross_entropy_forward(x, weight, np.array([0, 4]))
+
+
+def test_any_id_may_be_the_one_that_does_not_count():
+    x, weight = Source().normal(3, 2), Source(1).normal(4, 2)
+    loss, cache = linear_cross_entropy_forward(x, weight, np.array([0, 1, 2]), ignore_index=1)
+    expected, _ = linear_cross_entropy_forward(x, weight, np.array([0, -100, 2]))
+    assert loss == expected
+    assert not linear_cross_entropy_backward(1.0, cache)[0][1].any()
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("logits", [1, 7, 8, 100])
+def test_as_many_rows_as_may_be_held_come_at_a_time(monkeypatch, classes, logits):
+    module, seen = sys.modules["npllm.layers.linear_cross_entropy"], []
+    monkeypatch.setattr(
+        module, "linear_forward", lambda x, *args: seen.append(len(x)) or linear_forward(x, *args)
+    )
+    x, weight = np.zeros((12, 3)), np.zeros((classes, 3))
+    linear_cross_entropy_forward(x, weight, np.zeros(12, int), logits=logits)
+    assert sum(seen) == 12
+    assert seen[0] == min(12, max(1, logits // classes))
 
 
 def test_no_row_has_no_loss():
@@ -73,3 +97,5 @@ def test_no_row_has_no_loss():
     dx, dweight = linear_cross_entropy_backward(1.0, cache)
     assert dx.shape == (0, 3)
     assert not dweight.any()
+    loss, _ = linear_cross_entropy_forward(np.zeros((0, 3)), np.ones((0, 3)), np.zeros(0, int))
+    assert loss == 0

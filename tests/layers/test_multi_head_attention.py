@@ -7,10 +7,15 @@ from hypothesis import strategies as st
 from oracle import Layer, Source, assert_agrees_with_torch, assert_close
 
 from npllm.layers import (
+    attention_backward,
+    attention_forward,
     multi_head_attention_backward,
     multi_head_attention_forward,
+    rotary_backward,
+    rotary_forward,
     rotary_table,
 )
+from npllm.layers.arrays import unbroadcast
 from npllm.layers.multi_head_attention import multi_head_attention_weights
 
 
@@ -92,12 +97,43 @@ def test_step_by_step_is_the_whole(seed, cut, window, tiled):
         (((2, 6),) * 3, (2,), r"q must have shape \(B, T, 2 D\)"),
         (((1, 2, 6),) * 3, (2, 4), "kv_heads must divide heads, 2, got 4"),
         (((1, 2, 6),) * 3, (2, 0), "kv_heads must divide heads, 2, got 0"),
+        (((1, 2, 6), (1, 2, 5), (1, 2, 6)), (2,), r"k must have shape \(B, T, 2 D\)"),
+        (((1, 2, 6), (1, 2, 6), (1, 2, 5)), (2,), r"v must have shape \(B, T, 2 D\)"),
         (((1, 2, 6), (1, 2, 4), (1, 2, 4)), (2,), "q, k, v must have shapes"),
     ],
 )
 def test_what_does_not_fit_is_refused(shapes, arguments, message):
     with pytest.raises(ValueError, match=message):
         multi_head_attention_forward(*(np.zeros(shape) for shape in shapes), *arguments)
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize(
+    "shape", ["", "s", "ts", "1ts", "nts", "n1s", "111s", "b1ts", "1nts", "bnts"]
+)
+def test_what_is_added_to_the_scores_or_hides_them_is_each_heads_own(shape, tiled):
+    sizes = {"b": 3, "n": 6, "t": 5, "s": 4, "1": 1}
+    shape, source = tuple(sizes[axis] for axis in shape), Source()
+    q, k, v = source.normal(3, 5, 12), source.normal(3, 4, 4), source.normal(3, 4, 4)
+    mask, bias = source.mask(*shape), source.normal(*shape)
+    (y, _), cache = multi_head_attention_forward(q, k, v, 6, 2, mask=mask, bias=bias, tiled=tiled)
+    *_, dbias = multi_head_attention_backward((np.ones_like(y), None), cache)
+    assert dbias.shape == shape
+    expected = np.zeros((3, 6, 5, 4))  # the gradient of the bias, before it was broadcast
+    full_mask, full_bias = (np.broadcast_to(a, expected.shape) for a in (mask, bias))
+    for b in range(3):
+        for n in range(6):
+            own, shared = slice(2 * n, 2 * n + 2), slice(2 * (n // 3), 2 * (n // 3) + 2)
+            head, head_cache = attention_forward(
+                q[b, :, own],
+                k[b, :, shared],
+                v[b, :, shared],
+                mask=full_mask[b, n],
+                bias=full_bias[b, n],
+            )
+            assert_close(y[b, :, own], head, floor=1)
+            expected[b, n] = attention_backward(np.ones_like(head), head_cache)[3]
+    assert_close(dbias, unbroadcast(expected, shape), floor=1)
 
 
 def test_a_tile_has_no_dropout():

@@ -79,6 +79,11 @@ def test_a_constant_row_has_the_bias_for_its_value_and_no_gradient_of_its_sum():
     assert_close(dx, np.zeros((2, 3)), floor=1)
 
 
+def test_layer_norm_adds_a_hundred_thousandth_where_nothing_else_is_said():
+    x = np.array([-1e-3, 1e-3])  # variance 1e-6
+    assert_close(layer_norm_forward(x)[0], x / np.sqrt(1.1e-5))
+
+
 def test_a_row_of_one_has_no_direction_left():
     x = Source().normal(3, 1)
     y, cache = layer_norm_forward(x)

@@ -13,7 +13,7 @@ from npllm.layers import (
 )
 
 
-@pytest.mark.parametrize("width", [1, 4, 5, 8])
+@pytest.mark.parametrize("width", [0, 1, 4, 5, 8])
 def test_sinusoids_are_those_of_the_paper(width):
     table = sinusoidal_positions(6, width)
     assert table.shape == (6, width)
@@ -49,6 +49,7 @@ def test_a_bias_is_a_slope_times_a_distance():
         for t in range(2):
             for s in range(5):
                 assert bias[n, t, s] == -slope * abs(t + 3 - s)
+    assert alibi_bias(3, 2, 5, dtype=np.float32).dtype == np.float32
     x = Source().normal(3, 5, 4)
     near = attention_forward(x, x, x, bias=1e3 * alibi_bias(3, 5, 5))[0]
     np.testing.assert_allclose(near, x, atol=1e-1)  # each sees itself alone

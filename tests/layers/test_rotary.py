@@ -15,13 +15,17 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
 SCALINGS = {
     "default": {"rope_type": "default"},
     "linear": {"rope_type": "linear", "factor": 3.0},
     "llama3": LLAMA3,
     "yarn": YARN,
     "yarn, all options": {**YARN, "beta_fast": 8, "beta_slow": 2, "attention_factor": 0.9},
+    "yarn, factor 1.5": {**YARN, "factor": 1.5},
+    "yarn, factor below 1": {**YARN, "factor": 0.5},
+    "yarn, short context": {**YARN, "original_max_position_embeddings": 6},
+    "yarn, wide": {**YARN, "original_max_position_embeddings": 10**7, "beta_fast": 10**6},
 }
 
 
@@ -82,19 +86,19 @@ def test_scalings_are_those_of_public_checkpoints(torch, name):
 
     scaling = SCALINGS[name]
     config = transformers.LlamaConfig(
-        hidden_size=32,
+        hidden_size=128,
         num_attention_heads=2,
         max_position_embeddings=128,
         rope_parameters={**scaling, "rope_theta": 1000.0},
     )
     if name == "default":
-        expected, factor = 1000.0 ** (-torch.arange(0, 16, 2).double() / 16), 1.0
+        expected, factor = 1000.0 ** (-torch.arange(0, 64, 2).double() / 64), 1.0
     else:
         expected, factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, "cpu")
-    frequencies, own = rotary_frequencies(16, 1000.0, scaling)
+    frequencies, own = rotary_frequencies(64, 1000.0, scaling)
     assert_close(frequencies, expected.double().numpy(), tolerance=1e-6)  # theirs are float32
     assert own == pytest.approx(factor, rel=1e-6)
-    plain, _ = rotary_frequencies(16, 1000.0)
+    plain, _ = rotary_frequencies(64, 1000.0)
     assert (name == "default") == np.allclose(frequencies, plain)
 
 
@@ -103,15 +107,45 @@ def test_scalings_are_those_of_public_checkpoints(torch, name):
     [
         (3, None, "must be even and positive, got 3"),
         (0, None, "must be even and positive, got 0"),
-        (4, {"rope_type": "longrope", "factor": 2.0}, "rope_type must be default, .* 'longrope'"),
-        (4, {"factor": 2.0}, "rope_type must be default, .* got None"),
-        (4, {"rope_type": "linear"}, "the linear scaling of rotary positions needs 'factor'"),
-        (4, {"rope_type": "llama3", "factor": 2.0}, "the llama3 scaling .* needs"),
+        (
+            4,
+            {"rope_type": "longrope", "factor": 2.0},
+            "^rope_type must be one of default, linear, llama3, yarn, got 'longrope'$",
+        ),
+        (4, {"factor": 2.0}, "rope_type must be one of .* got None"),
+        (4, {"rope_type": "linear"}, "^the linear scaling of rotary positions needs factor$"),
+        (4, {"rope_type": "llama3", "factor": 2.0}, "llama3 scaling .* needs low_freq_factor"),
+        (
+            4,
+            {"rope_type": "linear", "factor": 2.0, "mscale": 1.0, "beta": 3.0},
+            "^the linear scaling of rotary positions has no beta$",
+        ),
+        (
+            4,
+            {"rope_type": "linear", "factor": 0},
+            "^factor of rotary positions must be positive and finite, got 0$",
+        ),
+        (4, {"rope_type": "linear", "factor": np.inf}, "positive and finite, got inf"),
+        (4, {**LLAMA3, "low_freq_factor": 4.0}, "^high_freq_factor must be above .*, 4.0, got 4.0"),
     ],
 )
 def test_what_cannot_be_turned_is_refused(width, scaling, message):
     with pytest.raises(ValueError, match=message):
         rotary_frequencies(width, scaling=scaling)
+
+
+def test_an_old_name_of_the_type_and_what_is_none_are_read():
+    expected, _ = rotary_frequencies(4, scaling={"rope_type": "linear", "factor": 2.0})
+    given = {"type": "linear", "factor": 2.0, "beta_fast": None}
+    assert_close(rotary_frequencies(4, scaling=given)[0], expected, tolerance=0)
+
+
+@pytest.mark.parametrize("base", [1.0, 0.5])
+def test_yarn_needs_pairs_of_different_speed(base):
+    assert rotary_frequencies(4, base)[0].shape == (2,)
+    with pytest.raises(ValueError, match=f"^the yarn .* needs a base above 1, got {base}$"):
+        rotary_frequencies(4, base, YARN)
+    assert rotary_frequencies(4, 1.5, YARN)[0].shape == (2,)
 
 
 def test_shapes_that_do_not_fit_are_refused():
