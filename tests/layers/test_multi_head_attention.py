@@ -107,6 +107,29 @@ def test_what_does_not_fit_is_refused(shapes, arguments, message):
         multi_head_attention_forward(*(np.zeros(shape) for shape in shapes), *arguments)
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_every_head_turns_by_its_tokens_position(interleaved):
+    source = Source()
+    q, k, v, dy = (source.normal(2, 5, n * 4) for n in (4, 2, 2, 4))
+    table = (*rotary_table(np.arange(5), 4), interleaved)
+    (y, (keys, _)), cache = multi_head_attention_forward(q, k, v, 4, 2, rotary=table)
+    turned, caches = [], []
+    for x, heads in ((q, 4), (k, 2)):
+        own, own_cache = rotary_forward(x.reshape(2, 5, heads, 4).swapaxes(1, 2), *table)
+        turned.append(own.swapaxes(1, 2).reshape(x.shape))
+        caches.append(own_cache)
+    (expected, (kept, _)), plain_cache = multi_head_attention_forward(*turned, v, 4, 2)
+    assert_close(y, expected)
+    assert_close(keys, kept)
+    got = multi_head_attention_backward((dy, None), cache)
+    dturned = multi_head_attention_backward((dy, None), plain_cache)
+    assert_close(got[2], dturned[2])
+    for gradient, d, own_cache in zip(got[:2], dturned[:2], caches, strict=True):
+        dx = rotary_backward(d.reshape(2, 5, -1, 4).swapaxes(1, 2), own_cache)
+        assert_close(gradient, dx.swapaxes(1, 2).reshape(gradient.shape))
+    assert not np.allclose(y, multi_head_attention_forward(q, k, v, 4, 2)[0][0])
+
+
 @pytest.mark.parametrize("tiled", [False, True])
 @pytest.mark.parametrize(
     "shape", ["", "s", "ts", "1ts", "nts", "n1s", "111s", "b1ts", "1nts", "bnts"]
