@@ -81,7 +81,10 @@ class Sampling:
         if self.repetition_penalty != 1 and len(occurred):
             ids = np.unique(occurred)
             seen, r = logits[ids], self.repetition_penalty
-            logits[ids] = np.where(seen > 0, seen / r, seen * r)
+            with np.errstate(over="ignore"):  # a -inf is a weight of zero
+                logits[ids] = np.where(seen > 0, seen / r, seen * r)
+            if np.isinf(logits.max()):
+                raise ValueError(f"repetition_penalty must not be so small, got {r}: try 1 to 2")
         top_k, temperature = self.top_k, self.temperature
         if temperature == 0:
             top_k, temperature = 1, 1.0

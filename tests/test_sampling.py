@@ -121,6 +121,13 @@ def test_bad_choices_are_refused_before_anything_is_drawn(options, message):
         Sampling(**options)
 
 
+def test_a_penalty_that_leaves_no_numbers_is_refused():
+    logits = np.array([1.0, -2.0])
+    with pytest.raises(ValueError, match=r"^repetition_penalty must not be so small, got 1e-320"):
+        Sampling(repetition_penalty=1e-320).probabilities(logits, [0])
+    assert Sampling(repetition_penalty=1e308).probabilities(1e9 * logits, [1]).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_broken_logits_are_refused(broken):
     with pytest.raises(ValueError, match="the model's weights are broken"):

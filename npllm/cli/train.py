@@ -113,7 +113,10 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _create(options: argparse.Namespace) -> Run:
-    chosen = Options(**_given(options))
+    given = _given(options)
+    if given.get("model") == "gpt" and given.get("tie_weights") is False:
+        raise ValueError("gpt's head is its embedding: leave out --no-tie-weights")
+    chosen = Options(**given)
     return Run.create(_free_directory(chosen.model) if options.out is None else options.out, chosen)
 
 

@@ -183,7 +183,7 @@ def rotary_forward(
     if x.ndim < 2 or x.shape[-1] < width:
         raise ValueError(f"x must have shape (..., T, D) with D of {width} or more, got {x.shape}")
     try:
-        np.broadcast_to(cos[..., :1], (*x.shape[:-1], 1))
+        np.broadcast_to(cos, (*x.shape[:-1], width // 2))
     except ValueError:
         raise ValueError(
             f"cos must broadcast to {(*x.shape[:-1], width // 2)}, got {cos.shape}"
@@ -208,12 +208,9 @@ def rotary_backward(dy: Array, cache: Any) -> Array:
 
 
 def _turned(x: Array, cos: Array, sin: Array, interleaved: bool) -> Array:
-    half = cos.shape[-1]
-    first, second = slice(0, half), slice(half, 2 * half)
-    if interleaved:
-        first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
     y = x.copy()
-    a, b = x[..., first], x[..., second]  # (..., T, R / 2) each
-    y[..., first] = a * cos - b * sin
-    y[..., second] = a * sin + b * cos
+    turned = y[..., : 2 * cos.shape[-1]]
+    # (..., T, R / 2) each
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else np.split(turned, 2, axis=-1)
+    a[...], b[...] = a * cos - b * sin, a * sin + b * cos
     return y

@@ -152,10 +152,10 @@ def _tiles(
 
 def _part(array: Array, index: tuple[int, ...], rows: slice, columns: slice) -> Array:
     """Return a view of what a tile sees; an axis of size 1 is broadcast, and stays whole."""
-    array = array.reshape(1, -1) if array.ndim < 2 else array
+    array = np.atleast_2d(array)
     *lead, height, width = array.shape
     own = index[len(index) - len(lead) :]
-    place: list[Any] = [0 if size == 1 else own[axis] for axis, size in enumerate(lead)]
+    place: list[Any] = [own[axis] % size for axis, size in enumerate(lead)]
     return array[tuple(place + [_cut(rows, height), _cut(columns, width)])]
 
 

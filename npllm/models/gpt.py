@@ -36,6 +36,7 @@ def gpt_block_forward(
     mask: Array | None = None,
     dropout: float = 0.0,
     rng: np.random.Generator | None = None,
+    tiled: bool = False,
     eps: float = 1e-5,
 ) -> tuple[Any, Any]:
     """Add to x what attention makes of it, and to that what two linear maps make of it.
@@ -54,6 +55,7 @@ def gpt_block_forward(
         mask: see there.
         dropout: of the attention weights and of both sums' second terms.
         rng: draws the masks.
+        tiled: see :func:`npllm.layers.multi_head_attention_forward`.
         eps: of the layer norms.
 
     Returns:
@@ -62,8 +64,9 @@ def gpt_block_forward(
     a, ln_1 = layer_norm_forward(x, p["ln_1.weight"], p["ln_1.bias"], eps)
     qkv, c_attn = linear_forward(a, p["attn.c_attn.weight"].T, p["attn.c_attn.bias"])  # (B, T, 3E)
     q, k, v = np.split(qkv, 3, axis=-1)
+    options: dict[str, Any] = {"past": past, "mask": mask, "dropout": dropout, "rng": rng}
     (y, kept), attention = multi_head_attention_forward(
-        q, k, v, heads, past=past, mask=mask, causal=True, dropout=dropout, rng=rng
+        q, k, v, heads, causal=True, tiled=tiled, **options
     )
     y, c_proj = linear_forward(y, p["attn.c_proj.weight"].T, p["attn.c_proj.bias"])  # (B, T, E)
     y, dropped = dropout_forward(y, dropout, rng)

@@ -39,6 +39,7 @@ def llama_block_forward(
     window: int | None = None,
     dropout: float = 0.0,
     rng: np.random.Generator | None = None,
+    tiled: bool = False,
     eps: float = 1e-5,
 ) -> tuple[Any, Any]:
     """Add to x what attention makes of it, and to that what a gated map makes of it.
@@ -60,6 +61,7 @@ def llama_block_forward(
         window: how many positions back a query sees, itself included; all where None.
         dropout: of the attention weights and of both sums' second terms.
         rng: draws the masks.
+        tiled: see :func:`npllm.layers.multi_head_attention_forward`.
         eps: of the norms.
 
     Returns:
@@ -69,9 +71,10 @@ def llama_block_forward(
     q, q_proj = linear_forward(a, p["self_attn.q_proj.weight"])  # (B, T, N D)
     k, k_proj = linear_forward(a, p["self_attn.k_proj.weight"])  # (B, T, K D)
     v, v_proj = linear_forward(a, p["self_attn.v_proj.weight"])  # (B, T, K D)
-    options: dict[str, Any] = {"causal": True, "window": window, "dropout": dropout, "rng": rng}
+    options: dict[str, Any] = {"past": past, "mask": mask, "dropout": dropout, "rng": rng}
+    options |= {"causal": True, "window": window, "tiled": tiled}
     (y, kept), attention = multi_head_attention_forward(
-        q, k, v, heads, kv_heads, rotary=rotary, past=past, mask=mask, **options
+        q, k, v, heads, kv_heads, rotary=rotary, **options
     )
     y, o_proj = linear_forward(y, p["self_attn.o_proj.weight"])  # (B, T, E)
     y, dropped = dropout_forward(y, dropout, rng)

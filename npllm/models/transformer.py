@@ -7,6 +7,7 @@ by the names they have within the block.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,6 +27,9 @@ from npllm.layers import (
 from npllm.layers.arrays import Array, check_ids, check_shape
 from npllm.models.language_model import LossAndGradients, last_tokens
 from npllm.models.parameters import Parameters
+
+# Attention scores of a block beyond which they come in tiles: 64 MB in float32.
+SCORES = 2**24
 
 
 class Memory(NamedTuple):
@@ -58,7 +62,7 @@ class Place(NamedTuple):
     real: Array | None
 
 
-class Transformer:
+class Transformer(ABC):
     """A decoder: logits = head(norm(blocks(embed(ids)))).
 
     Args:
@@ -109,13 +113,13 @@ class Transformer:
         """Return the rotary table of the positions, in a model without a table of its own."""
         raise NotImplementedError
 
+    @abstractmethod
     def norm_forward(self, x: Array) -> tuple[Array, Any]:
         """Normalize the last block's output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def norm_backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
         """Return dx and the gradients of the norm's parameters."""
-        raise NotImplementedError
 
     def hidden_forward(
         self,
@@ -124,10 +128,12 @@ class Transformer:
         rng: np.random.Generator | None = None,
         lengths: npt.ArrayLike | None = None,
         keep: bool = True,
+        tiled: bool = True,
     ) -> tuple[tuple[Array, Memory], Any]:
         """Return what the head sees, (B, T, E), and the memory; and the backward's cache.
 
         Where nothing is to be differentiated, ``keep=False`` holds one block's cache at a time.
+        ``tiled`` lets long texts, without dropout, have :mod:`npllm.layers.tiled_attention`.
         """
         p, place = self.parameters, self._place(ids, state, lengths)
         rate = self.config["dropout"] if rng is not None else 0.0
@@ -141,6 +147,9 @@ class Transformer:
         if self.POSITIONS is None:
             options["rotary"] = self.rotary(place.positions)
         options |= {"mask": place.mask, "dropout": rate, "rng": rng}
+        batch, steps, _ = x.shape
+        scores = batch * self.config["heads"] * steps * (_steps_of(state) + steps)
+        options["tiled"] = tiled and rate == 0 and scores > SCORES
         if place.mask is not None and "window" in options:
             options["window"] = None  # the mask holds it
         blocks, caches = [], []
@@ -201,7 +210,8 @@ class Transformer:
             ValueError: an id is out of range, ``ids`` is not (B, T), the memory is of another
                 batch, or there are more tokens than the model has positions.
         """
-        (h, memory), hidden_cache = self.hidden_forward(ids, state, rng, lengths)
+        # the cache shows the attention weights: all of them are held
+        (h, memory), hidden_cache = self.hidden_forward(ids, state, rng, lengths, tiled=False)
         logits, head_cache = linear_forward(h, self.parameters[self.HEAD])  # (B, T, V)
         return logits, _Cache(memory, hidden_cache, head_cache)
 
@@ -321,12 +331,11 @@ class Transformer:
             )
         past_real = None if state is None else state.real
         if (lengths is None or (added == steps).all()) and past_real is None:
-            start = 0 if state is None else state.blocks[0][0].shape[2]
-            return Place(start + np.arange(steps), None, after, None)
+            return Place(_steps_of(state) + np.arange(steps), None, after, None)
         real = np.arange(steps) < added[:, None]  # (B, T)
         if state is not None:
-            kept = state.blocks[0][0].shape[2]
-            past_real = np.ones((batch, kept), np.bool_) if past_real is None else past_real
+            if past_real is None:
+                past_real = np.ones((batch, _steps_of(state)), np.bool_)
             real = np.concatenate([past_real, real], axis=1)  # (B, P + T)
         # what fills a row up stands anywhere: nothing sees it
         positions = np.minimum(before[:, None] + np.arange(steps), self.context - 1)
@@ -336,6 +345,11 @@ class Transformer:
             stands = real.cumsum(axis=1)[:, None, None] - 1  # (B, 1, 1, P + T)
             mask = mask & (positions[:, None, :, None] - stands < window)
         return Place(positions, mask, after, real)
+
+
+def _steps_of(state: Memory | None) -> int:
+    """Return P, how many tokens a memory holds for each row, real or not."""
+    return 0 if state is None else int(state.blocks[0][0].shape[2])
 
 
 class _Cache(NamedTuple):

@@ -95,7 +95,10 @@ class BytePairTokenizer:
         alphabet = sorted((bytes([byte]) for byte in range(256)), key=to_letters)
         tokens = [*(token.encode() for token in special), *alphabet]
         if size < len(tokens):
-            raise ValueError(f"a vocabulary of {size} cannot hold {len(tokens)} bytes and specials")
+            raise ValueError(
+                f"a vocabulary of {size} cannot hold the {len(tokens)} bytes and special tokens: "
+                f"let it have {len(tokens)} or more"
+            )
         merges = learn_merges(pretokenize(text, pretokenizer), tokens, size)
         return cls(tokens, merges, pretokenizer, special)
 

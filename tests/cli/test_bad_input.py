@@ -89,6 +89,8 @@ def test_sizes_are_positive(train, option, size):
         ("--hidden-size=10000000", "memory"),
         ("--unknown", "--unknown"),
         ("--tokenizer=word --vocab-size=3", "a vocabulary of 3 cannot hold"),
+        ("--tokenizer=bpe --vocab-size=10", "let it have 256 or more"),
+        ("--model=gpt --no-tie-weights", "leave out --no-tie-weights"),
         ("--optimizer=sgd --nesterov", "nesterov"),
     ],
 )

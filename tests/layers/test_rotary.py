@@ -134,6 +134,39 @@ def test_what_cannot_be_turned_is_refused(width, scaling, message):
         rotary_frequencies(width, scaling=scaling)
 
 
+def test_frequencies_fall_to_a_ten_thousandth_where_nothing_else_is_said():
+    frequencies, factor = rotary_frequencies(64)
+    assert_close(frequencies, 10000.0 ** (-np.arange(32) / 32))
+    assert factor == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_table_has_the_scaling_and_the_dtype_asked_for(dtype):
+    scaling = SCALINGS["yarn, all options"]
+    frequencies, factor = rotary_frequencies(8, 500.0, scaling)
+    angles = np.array([[0.0, 3.0]])[..., None] * frequencies
+    cos, sin = rotary_table([[0, 3]], 8, 500.0, scaling, dtype)
+    assert factor == 0.9
+    assert_close(cos, (factor * np.cos(angles)).astype(dtype), tolerance=0)
+    assert_close(sin, (factor * np.sin(angles)).astype(dtype), tolerance=0)
+
+
+def test_a_row_may_have_a_table_of_its_own():
+    x = Source().normal(2, 3, 4, 9)
+    positions = np.array([[0, 1, 2, 3], [7, 5, 6, 9]])
+    cos, sin = rotary_table(positions[:, None], 6)  # (2, 1, 4, 3)
+    y, _ = rotary_forward(x, cos, sin)
+    for b in range(2):
+        assert_close(y[b], rotary_forward(x[b], *rotary_table(positions[b], 6))[0], tolerance=0)
+
+
+def test_a_table_is_taken_in_the_dtype_of_what_is_turned():
+    x = Source(0, np.float32).normal(50, 8)
+    table = rotary_table(np.arange(50), 8)
+    single = (a.astype(np.float32) for a in table)
+    assert_close(rotary_forward(x, *table)[0], rotary_forward(x, *single)[0], tolerance=0)
+
+
 def test_an_old_name_of_the_type_and_what_is_none_are_read():
     expected, _ = rotary_frequencies(4, scaling={"rope_type": "linear", "factor": 2.0})
     given = {"type": "linear", "factor": 2.0, "beta_fast": None}
@@ -154,7 +187,11 @@ def test_shapes_that_do_not_fit_are_refused():
         rotary_forward(np.zeros((3, 4)), cos, sin[:, :1])
     with pytest.raises(ValueError, match=r"with D of 4 or more, got \(3, 3\)"):
         rotary_forward(np.zeros((3, 3)), cos, sin)
+    with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., T, D\) .* got \(4,\)"):
+        rotary_forward(np.zeros(4), cos, sin)
     with pytest.raises(ValueError, match=r"cos must broadcast to \(2, 2\), got \(3, 2\)"):
         rotary_forward(np.zeros((2, 4)), cos, sin)
+    with pytest.raises(ValueError, match=r"cos must broadcast to \(5, 2, 2\), got \(3, 2\)"):
+        rotary_forward(np.zeros((5, 2, 4)), cos, sin)
     with pytest.raises(ValueError, match=r"dy must have shape \(3, 4\), got \(3, 5\)"):
         rotary_backward(np.zeros((3, 5)), rotary_forward(np.zeros((3, 4)), cos, sin)[1])

@@ -1,5 +1,6 @@
 """Tiled attention equals the plain one, for every mask, and holds no weights."""
 
+import sys
 import tracemalloc
 
 import numpy as np
@@ -90,6 +91,8 @@ def test_what_does_not_fit_is_refused():
         tiled_attention_forward(x, x[..., :2], x)
     with pytest.raises(ValueError, match=r"bias must broadcast to \(2, 3, 3\), got \(2, 2\)"):
         tiled_attention_forward(x, x, x, bias=np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"mask must broadcast to \(2, 3, 3\), got \(2, 2\)"):
+        tiled_attention_forward(x, x, x, mask=np.ones((2, 2), bool))
     with pytest.raises(TypeError, match="mask must be boolean"):
         tiled_attention_forward(x, x, x, mask=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="scores must be at least 1, got 0"):
@@ -123,6 +126,49 @@ def test_one_key_that_a_window_hides_stays_hidden():
             seen = abs(offset) < 2 and not (causal and offset < 0)
             assert tiled.any() == seen
             assert tiled_attention_backward(x, cache)[2].any() == seen
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [(2, 6)] * 3),
+        ({"causal": True}, [(2, 2), (2, 4), (2, 6)]),
+        ({"causal": True, "offset": -1}, [(2, 1), (2, 3), (2, 5)]),
+        ({"window": 1}, [(2, 2)] * 3),
+        ({"window": 2}, [(2, 3), (2, 4), (2, 3)]),
+        ({"window": 2, "causal": True}, [(2, 2), (2, 3), (2, 3)]),
+        ({"window": 2, "offset": 9}, [(2, 0)] * 3),
+    ],
+)
+def test_a_tile_has_the_keys_that_its_queries_may_see_and_no_others(monkeypatch, options, expected):
+    module, seen = sys.modules["npllm.layers.tiled_attention"], []
+
+    def forward(q, k, v, **options):
+        seen.append((len(q), len(k)))
+        return attention_forward(q, k, v, **options)
+
+    monkeypatch.setattr(module, "attention_forward", forward)
+    x = np.ones((6, 2))
+    y, cache = tiled_attention_forward(x, x, x, scores=12, **options)
+    assert seen == expected
+    tiled_attention_backward(y, cache)
+    assert seen == 2 * expected
+
+
+@pytest.mark.parametrize(
+    ("tq", "tk", "scores", "expected"),
+    [
+        (5, 4, 3, [1, 1, 1, 1, 1]),
+        (5, 4, 8, [2, 2, 1]),
+        (5, 1, 4, [4, 1]),
+        (5, 0, 4, [4, 1]),
+        (0, 3, 4, []),
+    ],
+)
+def test_a_tile_has_as_many_queries_as_scores_may_be_held(tq, tk, scores, expected):
+    tiles = _tiles((2,), tq, tk, False, None, 0, scores)
+    assert [index for index, _, _ in tiles] == len(expected) * [(0,)] + len(expected) * [(1,)]
+    assert [rows.stop - rows.start for _, rows, _ in tiles] == 2 * expected
 
 
 @pytest.mark.parametrize("window", [None, 1, 16, 128, 2000])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from npllm.layers import (
     cross_entropy_forward,
     multi_head_attention_backward,
     multi_head_attention_forward,
+    tiled_attention_forward,
 )
-from npllm.models import GPT, Llama
+from npllm.models import GPT, Llama, transformer
 
 IDS = np.random.default_rng(0).integers(11, size=(3, 7))
 TARGETS = np.random.default_rng(1).integers(11, size=(3, 7))
@@ -227,6 +230,51 @@ def test_both_ways_to_the_gradients_agree(model: Any) -> None:
     assert at_once.state is None
 
 
+@every_model
+def test_long_texts_come_in_tiles_with_the_same_numbers(model: Any, monkeypatch: Any) -> None:
+    def run() -> list[Any]:
+        padded, memory = model.predict(IDS[:, :4], lengths=[4, 2, 3])
+        following, _ = model.predict(IDS[:, 4:], memory)
+        learned = model.loss_and_gradients(IDS, TARGETS)
+        loss, _ = model.score(IDS, TARGETS)
+        real = [padded[b, :length] for b, length in enumerate((4, 2, 3))]
+        return [*real, following, learned.loss, learned.gradients.vector, loss]
+
+    plain, tiles = run(), []
+    monkeypatch.setattr(transformer, "SCORES", 0)
+    module = sys.modules["npllm.layers.multi_head_attention"]
+    monkeypatch.setattr(
+        module,
+        "tiled_attention_forward",
+        lambda *args, **options: tiles.append(1) or tiled_attention_forward(*args, **options),
+    )
+    for got, expected in zip(run(), plain, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+    assert len(tiles) == 4 * model.config["num_layers"]
+    # not where the weights are to be seen, nor where they are dropped
+    _, cache = model.forward(IDS)
+    assert len(model.attention_weights(cache)) == model.config["num_layers"]
+    dropping = type(model)(**{**model.config, "dropout": 0.5})
+    dropping.loss_and_gradients(IDS, TARGETS, rng=np.random.default_rng(0))
+    assert len(tiles) == 4 * model.config["num_layers"]
+
+
+def test_the_memory_of_a_long_prompt_does_not_grow_with_its_square() -> None:
+    steps = 2048
+    model, ids = GPT(5, steps, 16, 1, 8), np.zeros((1, steps), int)
+
+    def peak(tiled: bool) -> int:
+        tracemalloc.start()
+        model.hidden_forward(ids, keep=False, tiled=tiled)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    weights = 4 * 8 * steps**2  # bytes
+    assert peak(True) < weights / 4
+    assert peak(False) > weights  # a control
+
+
 @pytest.mark.parametrize("build", [GPT, Llama])
 def test_dropout_is_drawn_from_the_generator(build: Any) -> None:
     model = filled(build(11, 9, 12, 2, 3, dropout=0.5, dtype=np.float64))
@@ -323,7 +371,7 @@ def test_numbers_that_must_be_positive_are(number: float) -> None:
         small_llama(eps=number)
     with pytest.raises(ValueError, match="rope_base must be positive and finite"):
         small_llama(rope_base=number)
-    with pytest.raises(ValueError, match="the factor of rotary positions must be positive"):
+    with pytest.raises(ValueError, match=r"^factor of rotary positions must be positive"):
         small_llama(rope_scaling={"rope_type": "linear", "factor": number})
 
 

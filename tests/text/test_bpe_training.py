@@ -82,7 +82,7 @@ def test_training_stops_where_no_pair_is_left():
 
 
 def test_a_vocabulary_must_hold_the_bytes():
-    with pytest.raises(ValueError, match="a vocabulary of 256 cannot hold 257"):
+    with pytest.raises(ValueError, match="a vocabulary of 256 cannot hold the 257 bytes"):
         BytePairTokenizer.train("a", 256, special=("<s>",))
 
 
