@@ -12,6 +12,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel, LSTMLanguageModel
 from npllm.models.transformer import Transformer
 from npllm.text import BytePairTokenizer, Tokenizer
+from npllm.training.evaluation import Evaluation
 
 MOST_TOKENS = 256  # what a page can show, and a browser draw
 _ALL_BUT_G = [0, 1, 3]  # of i, f, g, o: g is no gate but what passes them
@@ -62,22 +63,9 @@ class Inspection:
         return self.nats / math.log(2)
 
     @property
-    def loss(self) -> float:
-        """The mean loss of a token, in nats; NaN where there is one token only."""
-        return float(self.nats.mean()) if self.nats.size else math.nan
-
-    @property
-    def perplexity(self) -> float:
-        """exp(loss): among how many equally likely tokens the model is undecided."""
-        try:
-            return math.exp(self.loss)
-        except OverflowError:
-            return math.inf
-
-    @property
-    def bits_per_character(self) -> float:
-        """The loss in bits, spread over the characters; NaN where there are none."""
-        return float(self.bits.sum()) / self.characters if self.characters else math.nan
+    def whole(self) -> Evaluation:
+        """The measures of the text as a whole."""
+        return Evaluation(float(self.nats.sum()), len(self.nats), self.characters)
 
 
 def inspect(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int = 10) -> Inspection:
@@ -97,7 +85,7 @@ def inspect(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
     >>> model = LSTMLanguageModel(vocab_size=3, embed_size=2, hidden_size=2)
     >>> model.parameters["fc.weight"] = model.parameters["fc.bias"] = 0  # equal scores
     >>> found = inspect(model, CharacterTokenizer("abn"), "banana")
-    >>> round(found.perplexity, 6), found.ranks.tolist()
+    >>> round(found.whole.perplexity, 6), found.ranks.tolist()
     (3.0, [1, 3, 1, 3, 1])
     """
     ids = tokenizer.encode(text)

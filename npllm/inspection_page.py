@@ -98,12 +98,13 @@ def _visible_character(c: str) -> str:
 
 def _facts(found: Inspection) -> str:
     """Return the measures of the whole text."""
+    whole = found.whole
     facts = {
         "tokens": str(len(found.ids)),
-        "mean loss": f"{_number(found.loss)} nats",
-        "in bits": f"{_number(found.loss / math.log(2))} a token",
-        "over the characters": f"{_number(found.bits_per_character)} bits each",
-        "perplexity": _number(found.perplexity),
+        "mean loss": f"{_number(whole.loss)} nats",
+        "in bits": f"{_number(whole.loss / math.log(2))} a token",
+        "over the characters": f"{_number(whole.bits_per_character)} bits each",
+        "perplexity": _number(whole.perplexity),
     }
     rows = (f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f"<dl>{''.join(rows)}</dl>"

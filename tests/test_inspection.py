@@ -77,7 +77,7 @@ def test_the_measures_are_those_of_evaluate(model):
     with workers(1) as pool:
         expected = evaluate(model, CHARACTERS, CHARACTERS.encode(TEXT), pool)
     for name in ("loss", "perplexity", "bits_per_character"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12)
+        np.testing.assert_allclose(getattr(found.whole, name), getattr(expected, name), rtol=1e-12)
 
 
 @every_model
@@ -234,13 +234,13 @@ def test_of_equal_tokens_the_smaller_id_comes_first():
     found = inspect(model, CHARACTERS, TEXT)
     assert found.top_ids[0].tolist() == list(range(10))
     assert found.ranks.tolist() == (CHARACTERS.encode(TEXT)[1:] + 1).tolist()
-    assert found.perplexity == pytest.approx(V)
+    assert found.whole.perplexity == pytest.approx(V)
 
 
 def test_of_one_token_there_is_what_comes_next():
     found = inspect(MODELS["gpt"], CHARACTERS, "t")
-    assert math.isnan(found.loss)
-    assert math.isnan(found.bits_per_character)
+    assert math.isnan(found.whole.loss)
+    assert math.isnan(found.whole.bits_per_character)
     assert found.top_ids.shape == (1, 10)
     assert found.attention[0].tolist() == [[[1.0]]] * 3
     read = Page(page(found, "m"))

@@ -36,8 +36,8 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """The mean loss of a token, in nats."""
-        return self.nats / self.tokens
+        """The mean loss of a token, in nats; NaN where there is none."""
+        return self.nats / self.tokens if self.tokens else math.nan
 
     @property
     def perplexity(self) -> float:
@@ -50,7 +50,7 @@ class Evaluation:
     @property
     def bits_per_character(self) -> float:
         """The loss in bits, spread over the characters: comparable between tokenizers."""
-        return self.nats / math.log(2) / self.characters
+        return self.nats / math.log(2) / self.characters if self.characters else math.nan
 
 
 def evaluate(
