@@ -159,28 +159,26 @@ def check_attention(
         TypeError: ``mask`` is not boolean.
         ValueError: the shapes do not fit.
     """
-    fits = min(q.ndim, k.ndim, v.ndim) >= 2 and (q.shape[-1], k.shape[-2]) == (
-        k.shape[-1],
-        v.shape[-2],
-    )
     try:
+        (_, d), (tk, kd), (vk, _) = (array.shape[-2:] for array in (q, k, v))
+        if (d, tk) != (kd, vk):
+            raise ValueError
         lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     except ValueError:
-        fits = False
-    if not fits:
         raise ValueError(
             "q, k, v must have shapes (..., Tq, D), (..., Tk, D), (..., Tk, Dv), "
             f"got {q.shape}, {k.shape}, {v.shape}"
-        )
+        ) from None
     if mask is not None and np.asarray(mask).dtype != np.bool_:
         raise TypeError(f"mask must be boolean (True: may be seen), got {np.asarray(mask).dtype}")
     shape = (*lead, q.shape[-2], k.shape[-2])
     for name, array in {"mask": mask, "bias": bias}.items():
-        try:
-            np.broadcast_to(0 if array is None else array, shape)
-        except ValueError:
-            got = np.asarray(array).shape
-            raise ValueError(f"{name} must broadcast to {shape}, got {got}") from None
+        if array is not None:
+            try:
+                np.broadcast_to(array, shape)
+            except ValueError:
+                got = np.asarray(array).shape
+                raise ValueError(f"{name} must broadcast to {shape}, got {got}") from None
     return lead
 
 
