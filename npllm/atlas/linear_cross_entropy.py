@@ -15,8 +15,8 @@ LINEAR_CROSS_ENTROPY = [
         "= for +=: a stretch's gradient has the shape of the sum.",
         "dx is right; with all rows at once so is the rest.",
         _backward,
-        "gradient += part",
-        "gradient[...] = part",
+        "gradients[i] += part",
+        "gradients[i][...] = part",
     ),
     Mistake(
         "linear_cross_entropy",
@@ -57,8 +57,8 @@ LINEAR_CROSS_ENTROPY = [
         "The output layer of most language models has none.",
         "Zero where it must not be.",
         _backward,
-        "zip(gradients, parts, strict=True)",
-        "zip(gradients[:1], parts[:1], strict=True)",
+        "enumerate(parts)",
+        "enumerate(parts[:1])",
         cause="zero",
     ),
     Mistake(

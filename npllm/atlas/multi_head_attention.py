@@ -6,8 +6,8 @@ from npllm.atlas.mistake import Mistake
 _backward = layers.multi_head_attention_backward
 _attention = layers.attention_backward
 _heads = "dy.reshape(batch, steps, kv_heads, group, width).transpose(0, 2, 3, 1, 4)"
-_new = "new = slice(dk.shape[3] - k_shape[1], None)"
-_turned = "dq, dk = (rotary_backward(d, c) for d, c in zip((dq, dk), rotary_caches, strict=True))"
+_new = "new = slice(past_steps, None)"
+_turned = "dq, dk = rotary_backward(dq, q_cache), rotary_backward(dk, k_cache)"
 
 MULTI_HEAD_ATTENTION = [
     Mistake(
@@ -57,8 +57,8 @@ MULTI_HEAD_ATTENTION = [
         "As above, on the way out.",
         "The right numbers in the wrong places.",
         _backward,
-        "_joined(d).reshape(s)",
-        "d.reshape(s)",
+        "_joined(dq), _joined(dk), _joined(dv)",
+        "*(d.reshape(batch, d.shape[2], -1) for d in (dq, dk, dv))",
     ),
     Mistake(
         "multi_head_attention",
@@ -68,7 +68,7 @@ MULTI_HEAD_ATTENTION = [
         "dk and dv belong to constants; dq is right. Without a past, so are they.",
         _backward,
         _new,
-        "new = slice(None, k_shape[1])",
+        "new = slice(None, dk.shape[3] - past_steps)",
     ),
     Mistake(
         "multi_head_attention",
@@ -78,7 +78,7 @@ MULTI_HEAD_ATTENTION = [
         "dk and dv are shifted by one along the steps; dq is right.",
         _backward,
         _new,
-        "new = slice(dk.shape[3] - k_shape[1] - 1, -1)",
+        "new = slice(past_steps - 1, -1)",
         cause="permuted",
     ),
     Mistake(
@@ -99,7 +99,7 @@ MULTI_HEAD_ATTENTION = [
         "dk is right at position 0, where nothing turns, and at no other.",
         _backward,
         _turned,
-        "dq = rotary_backward(dq, rotary_caches[0])",
+        "dq = rotary_backward(dq, q_cache)",
         cause="first_step",
     ),
     Mistake(
@@ -110,7 +110,7 @@ MULTI_HEAD_ATTENTION = [
         "dk and dv are right, dq is wrong in the features that turn.",
         _backward,
         _turned,
-        "dk = rotary_backward(dk, rotary_caches[1])",
+        "dk = rotary_backward(dk, k_cache)",
     ),
     Mistake(
         "multi_head_attention",
@@ -119,11 +119,10 @@ MULTI_HEAD_ATTENTION = [
         "Both have the keys' shape, and without rotary positions the order does not matter.",
         "What is kept are turned keys: dk alone is wrong, in the features that turn.",
         _backward,
-        f"if rotary_caches is not None:\n        {_turned}",
-        "if rotary_caches is not None:\n"
-        "        kept = 0 if dkept is None else dkept[0][:, :, new]\n"
-        "        dq = rotary_backward(dq, rotary_caches[0])\n"
-        "        dk = rotary_backward(dk - kept, rotary_caches[1]) + kept",
+        _turned,
+        "kept = 0 if dkept is None else dkept[0][:, :, new]\n"
+        "        dq = rotary_backward(dq, q_cache)\n"
+        "        dk = rotary_backward(dk - kept, k_cache) + kept",
     ),
     Mistake(
         "multi_head_attention",

@@ -102,8 +102,8 @@ ROTARY = [
         "A slice is a view: once the first is written, a is no longer what it was.",
         "What is computed is no rotation, so turning back is not its transpose.",
         rotary._turned,
-        "a, b = x[..., first], x[..., second]",
-        "a, b = y[..., first], y[..., second]",
+        "a[...], b[...] = a * cos - b * sin, a * sin + b * cos",
+        "a[...] = a * cos - b * sin\n    b[...] = a * sin + b * cos",
     ),
     Mistake(
         "rotary",
@@ -112,8 +112,8 @@ ROTARY = [
         "It saves an array, and the caller has no more use for them, it seems.",
         "The input is not what it was after the forward.",
         rotary._turned,
-        "y = x.copy()\n    a, b = x[..., first], x[..., second]",
-        "y = x\n    a, b = x[..., first].copy(), x[..., second].copy()",
+        "y = x.copy()",
+        "y = x",
         cause="mutated_input",
     ),
 ]

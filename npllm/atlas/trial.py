@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from npllm.atlas.mistake import Mistake
 from npllm.checking import GradcheckReport, gradcheck
-from npllm.checking.methods import central_difference
 from npllm.checking.pair import Pair, Probe, is_float
 from npllm.checking.trees import Array, leaves, map_leaves
 from npllm.proofs import CASES, Case
@@ -50,35 +50,56 @@ def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
     case = find_case(mistake.layer, mistake.label, seed)
     with mistake.applied():
         report = gradcheck(case.forward, case.backward, case.args, sizes=case.sizes, seed=seed)
+    if mistake.function.__name__.endswith("_backward"):
+        random, ones = _differences(mistake.layer, mistake.label, seed)
+    else:  # it may be part of the forward
+        with mistake.applied():
+            random, ones = _differences.__wrapped__(mistake.layer, mistake.label, seed)
     with mistake.applied():
-        pair = Pair(case.forward, case.backward, case.args, np.float64)
-        y, _ = pair.run(pair.args)
-        rng = np.random.default_rng((seed, 7))
-        random = map_leaves(lambda a: rng.standard_normal(a.shape) * is_float(a), y)
-        ones = map_leaves(lambda a: np.ones(a.shape) * is_float(a), y)
-        outputs = sum(a.size for _, a in leaves(y) if is_float(a))
-        pairs = _gradients(pair, random)
-        torch_passes = all(
-            bool(np.all(np.abs(g - n) <= TORCH_ATOL + TORCH_RTOL * np.abs(n))) for g, n in pairs
-        )
-        absolute = all(bool(np.all(np.abs(g - n) <= ABSOLUTE * outputs)) for g, n in pairs)
-        summed = all(
+        pairs, of_sum = _beside(case, *random), _beside(case, *ones)
+    outputs = sum(a.size for _, a in leaves(random[0]) if is_float(a))
+    return Trial(
+        mistake,
+        report,
+        all(bool(np.all(np.abs(g - n) <= TORCH_ATOL + TORCH_RTOL * np.abs(n))) for g, n in pairs),
+        all(bool(np.all(np.abs(g - n) <= ABSOLUTE * outputs)) for g, n in pairs),
+        all(
             bool(np.all(np.abs(g - n) <= 1e-7 * max(np.abs(n).max(initial=0), 1.0)))
-            for g, n in _gradients(pair, ones)
-        )
-    return Trial(mistake, report, torch_passes, absolute, summed)
+            for g, n in of_sum
+        ),
+    )
 
 
-def _gradients(pair: Pair, dy: Any) -> list[tuple[Array, Array]]:
-    """Return what one call of the backward claims, beside the central differences."""
-    _, cache = pair.run(pair.args)
-    claims = {n: np.array(g) for n, g in pair.gradients(map_leaves(np.copy, dy), cache).items()}
-    probe = Probe(pair, [a for _, a in leaves(dy)], "real")
-    found = []
-    for name, claim in claims.items():
-        x = pair.leaves[name]
-        numeric = np.empty(x.shape)
+Differences = tuple[Any, dict[str, Array]]  # a cotangent, and the gradients under it
+
+
+@cache
+def _differences(layer: str, label: str, seed: int) -> tuple[Differences, Differences]:
+    """Return a case's central differences under a random cotangent, and under one of ones."""
+    case = find_case(layer, label, seed)
+    pair = Pair(case.forward, case.backward, case.args, np.float64)
+    y, _ = pair.run(pair.args)
+    rng = np.random.default_rng((seed, 7))
+    random: Differences = map_leaves(lambda a: rng.standard_normal(a.shape) * is_float(a), y), {}
+    ones: Differences = map_leaves(lambda a: np.ones(a.shape) * is_float(a), y), {}
+    probe = Probe(pair, [], "real")
+    for name, x in pair.leaves.items():
+        for _, gradients in (random, ones):
+            gradients[name] = np.empty(x.shape)
         for index in np.ndindex(x.shape):
-            numeric[index] = central_difference(probe.line(name, index), STEP).value
-        found.append((claim, numeric))
-    return found
+            line = probe.line(name, index)
+            ahead, behind = line.outputs(STEP), line.outputs(-STEP)
+            for dy, gradients in (random, ones):
+                gradients[name][index] = sum(
+                    np.sum(v * (a - b) / (2 * STEP))
+                    for (_, v), a, b in zip(leaves(dy), ahead, behind, strict=True)
+                )
+    return random, ones
+
+
+def _beside(case: Case, dy: Any, numeric: dict[str, Array]) -> list[tuple[Array, Array]]:
+    """Return what one call of the backward claims, beside the central differences."""
+    pair = Pair(case.forward, case.backward, case.args, np.float64)
+    _, kept = pair.run(pair.args)
+    claims = pair.gradients(map_leaves(np.copy, dy), kept)
+    return [(np.array(claim), numeric[name]) for name, claim in claims.items()]
