@@ -85,11 +85,11 @@ def multi_head_attention_forward(
     if rotary is not None:
         (qh, q_cache), (kh, k_cache) = rotary_forward(qh, *rotary), rotary_forward(kh, *rotary)
         rotary_caches = (q_cache, k_cache)
-    keys, values, past_steps = kh, vh, 0  # (B, K, P + Tk, D or Dv)
+    keys, values = kh, vh  # (B, K, P + Tk, D or Dv)
     if past is not None:
-        past_steps = past[0].shape[2]
         keys = np.concatenate([past[0], kh], axis=2)
         values = np.concatenate([past[1], vh], axis=2)
+    past_steps = keys.shape[2] - kh.shape[2]
     # (B, N, ...) as (B, K, G, ...): the G query heads of a key head
     grouped = qh.reshape(len(q), kv_heads, heads // kv_heads, *qh.shape[2:])
     args = (grouped, keys[:, :, None], values[:, :, None])
@@ -135,7 +135,7 @@ def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
     dq = dq.reshape(batch, kv_heads * group, *dq.shape[3:])  # (B, N, Tq, D)
     # keys = concatenate(past, k): the past is a constant
     new = slice(past_steps, None)
-    dk, dv = dk[:, :, 0, new], dv[:, :, 0, new]  # (B, K, Tk, D or Dv)
+    dk, dv = dk.squeeze(2)[:, :, new], dv.squeeze(2)[:, :, new]  # (B, K, Tk, D or Dv)
     if dkept is not None:
         dk, dv = dk + dkept[0][:, :, new], dv + dkept[1][:, :, new]
     # q, k = rotary(q), rotary(k)

@@ -118,7 +118,7 @@ def _yarn(
 
     low = max(math.floor(pair_of(options["beta_fast"])), 0)
     high = min(math.ceil(pair_of(options["beta_slow"])), width - 1)
-    ramp = (np.arange(width // 2) - low) / max(high - low, 1e-3)
+    ramp = (np.arange(len(plain)) - low) / max(high - low, 1e-3)
     stretched = np.clip(ramp, 0, 1)
     sharpening = options["attention_factor"]
     if math.isnan(sharpening):

@@ -192,7 +192,12 @@ def test_the_weights_that_were_kept_make_the_output(heads, kv_heads):
 
 def test_dropout_is_not_in_the_weights():
     x = Source().normal(1, 4, 6)
-    _, cache = multi_head_attention_forward(x, x, x, 2, dropout=0.5, rng=np.random.default_rng(0))
+    dropout = {"dropout": 0.5, "rng": np.random.default_rng(0)}
+    (y, _), cache = multi_head_attention_forward(x, x, x, 2, **dropout)
+    heads = x.reshape(1, 4, 2, 1, 3).transpose(0, 2, 3, 1, 4)  # (B, K, G, T, D)
+    dropout["rng"] = np.random.default_rng(0)
+    expected, _ = attention_forward(heads, heads, heads, **dropout)
+    assert_close(y, expected.transpose(0, 3, 1, 2, 4).reshape(1, 4, 6))
     _, plain = multi_head_attention_forward(x, x, x, 2)
     weights, expected = multi_head_attention_weights(cache), multi_head_attention_weights(plain)
     assert_close(weights, expected, tolerance=0)
