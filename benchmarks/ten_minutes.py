@@ -31,6 +31,7 @@ CALIBRATION = 40  # steps, of which the first half warms up
 COMMON = Options(
     tokenizer="bpe", vocab_size=2000, optimizer="adamw", weight_decay=0.1, held_out=0.02
 )
+# batches and learning rates: the best of a few runs of a minute or two, for each
 CONTENDERS = {
     "llama": replace(
         COMMON,
@@ -40,9 +41,9 @@ CONTENDERS = {
         kv_heads=2,
         width=128,
         context=128,
-        batch_size=16,
+        batch_size=8,
         tie_weights=True,
-        lr=4e-3,
+        lr=3e-3,
     ),
     "lstm": replace(
         COMMON,
@@ -50,9 +51,9 @@ CONTENDERS = {
         embed_size=248,
         hidden_size=248,
         length=64,
-        batch_size=32,
+        batch_size=16,
         tie_weights=True,
-        lr=4e-3,
+        lr=1.6e-2,
     ),
 }
 
@@ -104,12 +105,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/ten-minutes"))
-    parser.add_argument("--lr", type=float, help="another learning rate, of every contender")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.contender:
         options = replace(CONTENDERS[given.contender], data=given.data, threads=given.threads)
-        options = replace(options, lr=given.lr or options.lr)
         contend(given.contender, options, given.minutes, given.out)
         return 0
     found = {}
