@@ -1,4 +1,4 @@
-"""What all tests share: the optional torch oracle, and hypothesis without deadlines."""
+"""What all tests share: the optional oracles, and hypothesis without deadlines."""
 
 import importlib
 import os
@@ -14,10 +14,29 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npllm"))
 
 
 @pytest.fixture(scope="session")
-def torch():
-    """The torch module in one thread; skips where it is missing, unless it is required."""
-    if os.environ.get("NPLLM_REQUIRE_ORACLE") != "1":
-        pytest.importorskip("torch", reason="the torch oracle is optional: pip install '.[oracle]'")
-    module = importlib.import_module("torch")
+def oracle():
+    """A function that imports a package; skips where it is missing, unless oracles are required."""
+
+    def module(name):
+        if os.environ.get("NPLLM_REQUIRE_ORACLE") != "1":
+            pytest.importorskip(name, reason="an oracle is optional: pip install '.[oracle]'")
+        return importlib.import_module(name)
+
+    return module
+
+
+@pytest.fixture(scope="session")
+def torch(oracle):
+    """The torch module in one thread."""
+    module = oracle("torch")
     module.set_num_threads(1)
+    return module
+
+
+@pytest.fixture(scope="session")
+def transformers(torch, oracle):  # it needs torch to be of use
+    """The transformers module, which looks for nothing outside."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    module = oracle("transformers")
+    module.logging.set_verbosity_error()
     return module

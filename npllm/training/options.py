@@ -71,6 +71,9 @@ class Options:
     kv_heads: int | None = _option(
         None, "model", "key and value heads that the heads share, of llama (default: as many)"
     )
+    sliding_window: int | None = _option(
+        None, "model", "how far back a token sees, itself included, of llama (default: all the way)"
+    )
     context: int = _option(64, "model", "positions of gpt and llama, and the length of a window")
     layers: int = _option(1, "model", "layers, or blocks, on top of one another")
     dropout: float = _option(0.0, "model", "share of activations zeroed while training")
@@ -126,7 +129,7 @@ class Options:
     def __post_init__(self) -> None:
         for option in fields(self):
             value, choices = getattr(self, option.name), option.metadata["choices"]
-            whole = option.name in ("threads", "kv_heads")
+            whole = option.name in ("threads", "kv_heads", "sliding_window")
             kinds = (int,) if whole else _KINDS[type(option.default)]
             if type(value) not in kinds and value is not option.default:
                 expected = " or ".join(kind.__name__ for kind in kinds)
@@ -134,8 +137,8 @@ class Options:
             if choices and value not in choices and value is not option.default:
                 raise ValueError(f"{option.name} must be one of {', '.join(choices)}, got {value}")
         positive = (
-            "vocab_size embed_size hidden_size width heads kv_heads context layers batch_size "
-            "length steps threads log_every eval_every checkpoint_every decay_every"
+            "vocab_size embed_size hidden_size width heads kv_heads sliding_window context layers "
+            "batch_size length steps threads log_every eval_every checkpoint_every decay_every"
         )
         for name in positive.split():
             value = getattr(self, name)
@@ -167,6 +170,7 @@ class Options:
             ("heads", self.model, transformers),
             ("context", self.model, transformers),
             ("kv_heads", self.model, ("llama",)),
+            ("sliding_window", self.model, ("llama",)),
         ):
             if chosen not in wanted and getattr(self, name) != getattr(Options, name):
                 known = " and ".join(wanted)
@@ -194,8 +198,9 @@ class Options:
         sizes = {"width": self.width, "heads": self.heads, "context": self.context}
         if self.model == "gpt":
             return common | sizes
+        own = {"window": self.sliding_window, "tie_weights": self.tie_weights}
         kv_heads = self.heads if self.kv_heads is None else self.kv_heads
-        return {**common, **sizes, "kv_heads": kv_heads, "tie_weights": self.tie_weights}
+        return {**common, **sizes, "kv_heads": kv_heads, **own}
 
     def make_model(self, vocab_size: int, rng: np.random.Generator) -> LanguageModel:
         """Return the model with fresh weights."""

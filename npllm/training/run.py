@@ -406,6 +406,8 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ValueError: a line is no JSON object.
     """
     path = Path(directory) / "metrics.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} holds no metrics: name a directory npllm train wrote")
     content = path.read_bytes()
     complete = content[: content.rfind(b"\n") + 1].splitlines()
     try:

@@ -50,6 +50,7 @@ def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.layer}: {m.slip}")
 def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) -> None:
+    code = mistake.function.__code__
     trial = try_mistake(mistake)
     trials.append(trial)
     assert not trial.report.passed
@@ -58,8 +59,12 @@ def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) 
     text = lesson(trial)
     assert mistake.why in text
     assert mistake.tell in text
-    # and the source is as it was
-    case = find_case(mistake.layer, mistake.label)
+    assert mistake.function.__code__ is code  # as it was: the right one, see below
+
+
+@pytest.mark.parametrize(("layer", "label"), sorted({(m.layer, m.label) for m in MISTAKES}))
+def test_without_a_mistake_the_case_passes(layer: str, label: str) -> None:
+    case = find_case(layer, label)
     assert gradcheck(case.forward, case.backward, case.args, methods=("complex",)).passed
 
 

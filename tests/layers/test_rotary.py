@@ -80,8 +80,7 @@ def test_the_two_pairings_are_one_function_of_permuted_features():
 
 
 @pytest.mark.parametrize("name", SCALINGS)
-def test_scalings_are_those_of_public_checkpoints(torch, name):
-    transformers = pytest.importorskip("transformers")
+def test_scalings_are_those_of_public_checkpoints(torch, transformers, name):
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     scaling = SCALINGS[name]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 import tracemalloc
 from typing import Any
@@ -25,13 +23,6 @@ from npllm.models import GPT, Llama, transformer
 IDS = np.random.default_rng(0).integers(11, size=(3, 7))
 TARGETS = np.random.default_rng(1).integers(11, size=(3, 7))
 TARGETS[1, 2] = -100
-
-
-@pytest.fixture(scope="module")
-def transformers() -> Any:
-    if os.environ.get("NPLLM_REQUIRE_ORACLE") != "1":
-        pytest.importorskip("transformers", reason="optional: pip install '.[oracle]'")
-    return importlib.import_module("transformers")
 
 
 def filled(model: Any, seed: int = 0, scale: float = 0.3) -> Any:

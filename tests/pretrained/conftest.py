@@ -1,8 +1,5 @@
 """The oracles of public checkpoints, and small models in which no parameter is trivial."""
 
-import importlib
-import os
-
 import numpy as np
 import pytest
 
@@ -21,24 +18,9 @@ LLAMA_SIZES = {
 }
 
 
-def oracle(name):
-    """A module that is optional, unless it is required."""
-    if os.environ.get("NPLLM_REQUIRE_ORACLE") != "1":
-        return pytest.importorskip(name, reason=f"the oracle {name} is optional")
-    return importlib.import_module(name)
-
-
 @pytest.fixture(scope="session")
-def gguf():
+def gguf(oracle):
     return oracle("gguf")
-
-
-@pytest.fixture(scope="session")
-def transformers(torch):
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    module = oracle("transformers")
-    module.logging.set_verbosity_error()
-    return module
 
 
 def filled(model, seed=5):

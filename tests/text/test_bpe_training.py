@@ -1,7 +1,6 @@
 """Training byte pair encoding: the pairs that counting anew gives, and that tokenizers learns."""
 
 import json
-import os
 from collections import Counter
 
 import pytest
@@ -18,14 +17,6 @@ PHRASES = st.lists(
         ["the", " the", "ab", "aaa", "😀", "é", " ", "\n\n", "7", "'s", "<|end|>", "\x00"]
     )
 ).map("".join)
-
-
-@pytest.fixture(scope="module")
-def oracle():
-    """Give a function that imports a package, or skips where it is missing and not required."""
-    if os.environ.get("NPLLM_REQUIRE_ORACLE") == "1":
-        return __import__
-    return lambda name: pytest.importorskip(name, reason="pip install '.[oracle]'")
 
 
 def naive_merges(pieces, size):

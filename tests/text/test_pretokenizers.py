@@ -1,6 +1,5 @@
 """Pre-tokenizers: the pieces of the public patterns, for every code point."""
 
-import os
 import re
 import sys
 
@@ -15,14 +14,6 @@ from npllm.text.pretokenizers import SPLITS, pretokenize
 # planes 4 to 13 are empty, 15 and 16 private
 CODES = [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200)]
 CHARACTERS = [chr(code) for code in CODES]
-
-
-@pytest.fixture(scope="module")
-def oracle():
-    """Give a function that imports a package, or skips where it is missing and not required."""
-    if os.environ.get("NPLLM_REQUIRE_ORACLE") == "1":
-        return __import__
-    return lambda name: pytest.importorskip(name, reason="pip install '.[oracle]'")
 
 
 def matches(tiktoken, pattern, text):

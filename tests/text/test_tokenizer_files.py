@@ -1,7 +1,6 @@
 """Tokenizers from public files: with the ids of the libraries that wrote them, or refused."""
 
 import json
-import os
 
 import fuzz_bpe
 import pytest
@@ -15,7 +14,6 @@ from npllm.text import (
     tokenizer_from_gguf,
 )
 
-REQUIRED = os.environ.get("NPLLM_REQUIRE_ORACLE") == "1"
 VOCABULARY = {"<|end|>": 0, "a": 1, "b": 2, "Ġ": 3, "ab": 4, "Ġab": 5, "1": 6}
 MERGES = ["a b", "Ġ ab"]
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
@@ -45,15 +43,6 @@ FILE = {
 
 def with_model(**changes):
     return {**FILE, "model": {**MODEL, **changes}}
-
-
-def oracle(name):
-    """Import a package, or skip where it is missing and not required."""
-    return (
-        __import__(name)
-        if REQUIRED
-        else pytest.importorskip(name, reason="pip install '.[oracle]'")
-    )
 
 
 @pytest.fixture
@@ -247,7 +236,7 @@ def test_gguf_lists_that_are_refused(arguments, message):
 
 
 @pytest.mark.parametrize("digits", [False, True])
-def test_what_tokenizers_saves_gives_its_ids(tmp_path, digits):
+def test_what_tokenizers_saves_gives_its_ids(oracle, tmp_path, digits):
     tokenizers = oracle("tokenizers")
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -280,18 +269,8 @@ def test_what_tokenizers_saves_gives_its_ids(tmp_path, digits):
     assert list(pair.special) == ["<|end|>", "<|end|>>"]
 
 
-def package(name):
-    """Return a tokenizer of fuzz_bpe, or skip where its package is missing and not required."""
-    try:
-        return getattr(fuzz_bpe, name)()
-    except ModuleNotFoundError as error:
-        if REQUIRED:
-            raise
-        pytest.skip(str(error))
-
-
-def test_gpt2():
-    tokenizer = package("gpt2")
+def test_gpt2(vocabulary):
+    tokenizer = vocabulary("gpt2")
     assert len(tokenizer.vocabulary) == 50257
     assert tokenizer.special == {"<|endoftext|>": 50256}
     assert tokenizer.encode("Hello world").tolist() == [15496, 995]
@@ -300,8 +279,8 @@ def test_gpt2():
     assert again.encode(load_text()).tolist() == tokenizer.encode(load_text()).tolist()
 
 
-def test_smollm():
-    tokenizer = package("smollm")
+def test_smollm(vocabulary):
+    tokenizer = vocabulary("smollm")
     assert len(tokenizer.vocabulary) == 49152
     assert len(tokenizer.special) == 17
     ids = tokenizer.encode("<|im_start|>user\n12<|im_end|>", special=True)

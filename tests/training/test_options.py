@@ -75,6 +75,7 @@ def test_optimizers(name, kind, options):
         ({"vocab_size": 500}, "vocab_size is for word and bpe, and has no effect"),
         ({"width": 64}, "width is for gpt and llama, and has no effect with lstm"),
         ({"kv_heads": 2, "model": "gpt"}, "kv_heads is for llama, and has no effect with gpt"),
+        ({"sliding_window": 8, "model": "gpt"}, "sliding_window is for llama, and has no effect"),
         ({"hidden_size": 64, "model": "llama"}, "hidden_size is for lstm"),
         ({"length": 32, "model": "gpt"}, "length is for lstm, and has no effect with gpt"),
         ({"tie_weights": True, "model": "gpt"}, "tie_weights is for lstm and llama"),
@@ -102,6 +103,14 @@ def test_models():
         "tie_weights": True,
     }
     assert model.parameters.vector.dtype == np.float64
+
+
+def test_a_llama_has_heads_and_a_window_of_its_own():
+    options = Options(model="llama", width=16, heads=4, kv_heads=2, sliding_window=3, context=8)
+    config = options.make_model(5, np.random.default_rng(0)).config
+    assert (config["kv_heads"], config["window"], config["context"]) == (2, 3, 8)
+    config = Options(model="llama", width=16).make_model(5, np.random.default_rng(0)).config
+    assert (config["kv_heads"], config["window"]) == (4, None)
 
 
 def test_tokenizers_and_batches():
