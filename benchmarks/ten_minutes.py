@@ -1,8 +1,9 @@
 """Ten minutes of training: a Llama-style model beside an LSTM of the same size, on the same text.
 
-Both have about a million parameters, the same vocabulary of 2,000 pieces of words and the same
-minutes of the same machine, each in a process of its own, one after the other. How many steps fit
-is measured first, so that the learning rate falls to its end. Held out is the end of the text.
+Both have about a million parameters, the same vocabulary of 2,000 pieces of words and about the
+same minutes of the same machine, each in a process of its own, one after the other: how many steps
+fit is measured first, so that the learning rate falls to its end, and the table says how long they
+took. Held out is the end of the text.
 
     python benchmarks/ten_minutes.py --data FILE
     python benchmarks/ten_minutes.py --minutes 1 --threads 1     on the default corpus

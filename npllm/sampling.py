@@ -84,7 +84,7 @@ class Sampling:
             with np.errstate(over="ignore"):  # a -inf is a weight of zero
                 logits[ids] = np.where(seen > 0, seen / r, seen * r)
             if np.isinf(logits.max()):
-                raise ValueError(f"repetition_penalty must not be so small, got {r}: try 1 to 2")
+                raise ValueError(f"repetition_penalty {r} leaves no finite logit: try 1 to 2")
         top_k, temperature = self.top_k, self.temperature
         if temperature == 0:
             top_k, temperature = 1, 1.0

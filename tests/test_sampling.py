@@ -123,8 +123,10 @@ def test_bad_choices_are_refused_before_anything_is_drawn(options, message):
 
 def test_a_penalty_that_leaves_no_numbers_is_refused():
     logits = np.array([1.0, -2.0])
-    with pytest.raises(ValueError, match=r"^repetition_penalty must not be so small, got 1e-320"):
+    with pytest.raises(ValueError, match=r"^repetition_penalty 1e-320 leaves no finite logit"):
         Sampling(repetition_penalty=1e-320).probabilities(logits, [0])
+    with pytest.raises(ValueError, match=r"^repetition_penalty 1e\+308 leaves no finite logit"):
+        Sampling(repetition_penalty=1e308).probabilities(logits - 9, [0, 1])
     assert Sampling(repetition_penalty=1e308).probabilities(1e9 * logits, [1]).tolist() == [1, 0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ def rotary_frequencies(
               ``attention_factor``).
 
     Raises:
-        ValueError: the width is not even and positive, or the scaling is unknown or incomplete.
+        ValueError: the width is not even and positive; the scaling is unknown or incomplete, or has
+            an option that it does not take, or a number that is not positive and finite; "yarn" has
+            a base of 1 or less, "llama3" a high factor that is not above the low one.
 
     >>> rotary_frequencies(4, base=100.0)[0].round(12).tolist()  # 100^0, 100^(-1/2)
     [1.0, 0.1]
@@ -52,8 +55,8 @@ def rotary_frequencies(
     kind = given.pop("rope_type", given.pop("type", None))
     if kind == "default":
         return plain, 1.0
-    if kind not in _OPTIONS:
-        known = ", ".join(("default", *_OPTIONS))
+    if not isinstance(kind, str) or kind not in SCALINGS:
+        known = ", ".join(("default", *SCALINGS))
         raise ValueError(f"rope_type must be one of {known}, got {kind!r}")
     options = _checked(kind, given)
     slow = plain / options["factor"]
@@ -70,7 +73,7 @@ def rotary_frequencies(
 
 
 # what each scaling takes, and what stands for it where it is not given; nothing for None
-_OPTIONS: dict[str, dict[str, float | None]] = {
+SCALINGS: dict[str, dict[str, float | None]] = {
     "linear": {"factor": None},
     "llama3": {
         "factor": None,
@@ -90,12 +93,12 @@ _OPTIONS: dict[str, dict[str, float | None]] = {
 
 def _checked(kind: str, given: Mapping[str, Any]) -> dict[str, float]:
     """Return the options of a scaling, all of them, as numbers."""
-    known, own = _OPTIONS[kind], {name: x for name, x in given.items() if x is not None}
+    known, own = SCALINGS[kind], {name: x for name, x in given.items() if x is not None}
     if unknown := own.keys() - known.keys():
         raise ValueError(f"the {kind} scaling of rotary positions has no {min(unknown)}")
     for name, x in own.items():
-        if not 0 < float(x) < math.inf:
-            raise ValueError(f"{name} of rotary positions must be positive and finite, got {x}")
+        if not isinstance(x, Real) or not 0 < float(x) < math.inf:
+            raise ValueError(f"{name} of rotary positions must be positive and finite, got {x!r}")
     options = {}
     for name, default in known.items():
         value = own.get(name, default)

@@ -28,8 +28,9 @@ from npllm.layers.arrays import Array, check_ids, check_shape
 from npllm.models.language_model import LossAndGradients, last_tokens
 from npllm.models.parameters import Parameters
 
-# Attention scores of a block beyond which they come in tiles: 64 MB in float32.
-SCORES = 2**24
+# Attention comes in tiles where a block's scores are more than these, 64 MB in float32, and those
+# of a head by itself enough to be worth a tile.
+SCORES, SCORES_OF_A_HEAD = 2**24, 2**16
 
 
 class Memory(NamedTuple):
@@ -51,13 +52,15 @@ class Place(NamedTuple):
 
     Attributes:
         positions: (B, T), or (T,) where all rows stand alike.
-        mask: (B, 1, 1 or T, P + T), which keys are real and near; None where all are real.
+        mask: (B, 1, 1 or T, P + T), which keys are real; None where all are.
+        near: whether the mask leaves out what is beyond the model's window.
         lengths: (B,), of the memory after this call.
         real: (B, P + T) or None, of the memory after this call.
     """
 
     positions: Array
     mask: Array | None
+    near: bool
     lengths: Array
     real: Array | None
 
@@ -148,10 +151,11 @@ class Transformer(ABC):
             options["rotary"] = self.rotary(place.positions)
         options |= {"mask": place.mask, "dropout": rate, "rng": rng}
         batch, steps, _ = x.shape
-        scores = batch * self.config["heads"] * steps * (_steps_of(state) + steps)
-        options["tiled"] = tiled and rate == 0 and scores > SCORES
-        if place.mask is not None and "window" in options:
-            options["window"] = None  # the mask holds it
+        scores = steps * (_steps_of(state) + steps)  # of a head
+        many = scores >= SCORES_OF_A_HEAD and batch * self.config["heads"] * scores > SCORES
+        options["tiled"] = tiled and rate == 0 and many
+        if place.near:
+            options["window"] = None
         blocks, caches = [], []
         for n in range(self.config["num_layers"]):
             own = {name: p[self.BLOCK.format(n) + name] for name in self._block}
@@ -331,20 +335,20 @@ class Transformer(ABC):
             )
         past_real = None if state is None else state.real
         if (lengths is None or (added == steps).all()) and past_real is None:
-            return Place(_steps_of(state) + np.arange(steps), None, after, None)
+            return Place(_steps_of(state) + np.arange(steps), None, False, after, None)
         real = np.arange(steps) < added[:, None]  # (B, T)
         if state is not None:
-            if past_real is None:
-                past_real = np.ones((batch, _steps_of(state)), np.bool_)
-            real = np.concatenate([past_real, real], axis=1)  # (B, P + T)
+            kept = np.ones((batch, _steps_of(state)), np.bool_) if past_real is None else past_real
+            real = np.concatenate([kept, real], axis=1)  # (B, P + T)
         # what fills a row up stands anywhere: nothing sees it
         positions = np.minimum(before[:, None] + np.arange(steps), self.context - 1)
         mask = real[:, None, None]  # (B, 1, 1, P + T)
-        if (window := self.config.get("window")) is not None:
-            # between real tokens, not between columns
+        window = self.config.get("window")
+        near = window is not None and past_real is not None
+        if near:  # what is remembered has gaps: near are tokens, not columns
             stands = real.cumsum(axis=1)[:, None, None] - 1  # (B, 1, 1, P + T)
             mask = mask & (positions[:, None, :, None] - stands < window)
-        return Place(positions, mask, after, real)
+        return Place(positions, mask, near, after, real)
 
 
 def _steps_of(state: Memory | None) -> int:

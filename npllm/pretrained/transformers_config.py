@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from npllm.layers.rotary import SCALINGS
 from npllm.models import GPT, Llama
 from npllm.pretrained.names import Architecture
 
@@ -191,13 +192,15 @@ def _rotary(keys: _Keys, context: int) -> tuple[float, dict[str, Any] | None]:
         raise ValueError(f"partial_rotary_factor is {share!r:.80}: must be 1 for npllm's model")
     if kind in ("llama3", "yarn"):
         scaling.setdefault(_OLD_CONTEXT, context)
-    if kind == "yarn" and scaling.pop("truncate", True) is not True:
+    if kind == "yarn" and scaling.get("truncate", True) is not True:
         raise ValueError("truncate of the yarn scaling is false: must be true for npllm's model")
+    if kind == "yarn" and {"mscale", "mscale_all_dim"} <= set(scaling):
+        raise ValueError("mscale of the yarn scaling is not read here")
+    # anything else has no effect in transformers either
+    scaling = {name: x for name, x in scaling.items() if name in SCALINGS.get(kind, scaling)}
     for name, value in {"rope_theta": base, **scaling}.items():
         if type(value) not in (int, float) or not (0 < value < math.inf):
             raise ValueError(f"{name} is {value!r:.80}: must be a positive number")
-    if kind == "yarn" and {"mscale", "mscale_all_dim"} <= set(scaling):
-        raise ValueError("mscale of the yarn scaling is not read here")
     if kind == "llama3" and scaling.get("high_freq_factor", 4) <= scaling.get("low_freq_factor", 1):
         raise ValueError("high_freq_factor must be above low_freq_factor")
     return float(base), None if kind == "default" else {"rope_type": kind, **scaling}

@@ -175,6 +175,11 @@ class Options:
             if chosen not in wanted and getattr(self, name) != getattr(Options, name):
                 known = " and ".join(wanted)
                 raise ValueError(f"{name} is for {known}, and has no effect with {chosen}")
+        if self.sliding_window is not None and self.sliding_window >= self.context:
+            raise ValueError(
+                f"sliding_window must be below context, {self.context}, to have an effect, got "
+                f"{self.sliding_window}"
+            )
 
     @property
     def window(self) -> int:

@@ -407,7 +407,7 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     path = Path(directory) / "metrics.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"{directory} holds no metrics: name a directory npllm train wrote")
+        raise FileNotFoundError(f"{directory} has no metrics.jsonl, as a run of npllm train has")
     content = path.read_bytes()
     complete = content[: content.rfind(b"\n") + 1].splitlines()
     try:

@@ -125,6 +125,8 @@ def test_scalings_are_those_of_public_checkpoints(torch, transformers, name):
             "^factor of rotary positions must be positive and finite, got 0$",
         ),
         (4, {"rope_type": "linear", "factor": np.inf}, "positive and finite, got inf"),
+        (4, {"rope_type": "linear", "factor": "2"}, "^factor of .* positive and finite, got '2'$"),
+        (4, {"rope_type": ["yarn"]}, r"rope_type must be one of .* got \['yarn'\]$"),
         (4, {**LLAMA3, "low_freq_factor": 4.0}, "^high_freq_factor must be above .*, 4.0, got 4.0"),
     ],
 )

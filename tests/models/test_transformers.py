@@ -232,13 +232,16 @@ def test_long_texts_come_in_tiles_with_the_same_numbers(model: Any, monkeypatch:
         return [*real, following, learned.loss, learned.gradients.vector, loss]
 
     plain, tiles = run(), []
-    monkeypatch.setattr(transformer, "SCORES", 0)
     module = sys.modules["npllm.layers.multi_head_attention"]
     monkeypatch.setattr(
         module,
         "tiled_attention_forward",
         lambda *args, **options: tiles.append(1) or tiled_attention_forward(*args, **options),
     )
+    monkeypatch.setattr(transformer, "SCORES", 0)
+    run()
+    assert not tiles  # many short texts are no long one
+    monkeypatch.setattr(transformer, "SCORES_OF_A_HEAD", 0)
     for got, expected in zip(run(), plain, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-12)
     assert len(tiles) == 4 * model.config["num_layers"]
@@ -264,6 +267,17 @@ def test_the_memory_of_a_long_prompt_does_not_grow_with_its_square() -> None:
     weights = 4 * 8 * steps**2  # bytes
     assert peak(True) < weights / 4
     assert peak(False) > weights  # a control
+
+
+def test_the_memory_of_long_rows_and_a_window_does_not_either() -> None:
+    steps = 2048
+    model = Llama(5, steps, 16, 1, 8, window=16)
+    ids, lengths = np.zeros((2, steps), int), [steps, 9]
+    tracemalloc.start()
+    model.predict(ids, lengths=lengths, last=True)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * steps**2 / 2  # a float for each pair of a row's tokens would be twice as much
 
 
 @pytest.mark.parametrize("build", [GPT, Llama])

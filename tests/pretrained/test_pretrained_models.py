@@ -290,6 +290,19 @@ def test_both_ways_of_writing_rotary_positions():
     assert read_architecture({**LLAMA_CONFIG, **plain}).config["rope_scaling"] is None
 
 
+@pytest.mark.parametrize(
+    ("scaling", "without_effect"),
+    [
+        (YARN, {"mscale": 1.0}),
+        (YARN, {"mscale_all_dim": 1.0, "truncate": True, "finetuned": True}),
+        ({"rope_type": "linear", "factor": 2.0}, {"original_max_position_embeddings": 8}),
+    ],
+)
+def test_what_has_no_effect_in_transformers_has_none_here(scaling, without_effect):
+    config = {**LLAMA_CONFIG, "rope_scaling": {**scaling, **without_effect}}
+    assert read_architecture(config).config["rope_scaling"] == scaling
+
+
 def test_files_that_are_missing_or_broken(tmp_path, make_gpt):
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         load_pretrained(tmp_path)
