@@ -103,7 +103,7 @@ def test_impossible_tokens_are_never_drawn():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": -0.1}, "temperature must be 0 or more, got -0.1"),
+        ({"temperature": -0.1}, "temperature must be 0 or more, and finite, got -0.1"),
         ({"temperature": np.inf}, "temperature"),
         ({"temperature": np.nan}, "temperature"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),

@@ -41,12 +41,21 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "generate", "write text with a model", _DESCRIPTION, _run)
     add_model(parser)
     parser.add_argument(
-        "--prompt", metavar="TEXT", help="begin with this text (default: the vocabulary's first)"
+        "--prompt",
+        metavar="TEXT",
+        help="begin with this text (default: the vocabulary's first; public models need one)",
     )
-    parser.add_argument("--chat", action="store_true", help="talk with a model made for it")
+    parser.add_argument(
+        "--chat",
+        action="store_true",
+        help="talk with a model made for it; a special token that is typed acts as one",
+    )
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before a chat")
     parser.add_argument(
-        "--tokens", type=positive, default=500, metavar="N", help="how many to write (default: 500)"
+        "--tokens",
+        type=positive,
+        metavar="N",
+        help="how many to write (default: 500; with --beams what the context holds, if less)",
     )
     parser.add_argument(
         "--temperature", type=float, default=0.8, metavar="X", help="see above (default: 0.8)"
@@ -111,24 +120,20 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("--beams searches and draws nothing: leave out how to draw")
     loaded = load(named_model(options))
     rng = np.random.default_rng(options.seed)
+    tokens = options.tokens or 500
     if options.chat:
-        return _chat(loaded, options, rng, sampling)
+        return _chat(loaded, options.prompt, options.system, tokens, rng, sampling)
     prompt = options.prompt
     if prompt is None:
         prompt = loaded.tokenizer.decode([0]) if loaded.chat is None else ""
     if options.beams is not None:
-        best, *_ = beam_search(
-            loaded.model,
-            loaded.tokenizer.encode(prompt),
-            options.tokens,
-            options.beams,
-            stop=loaded.stop,
-        )
+        ids = loaded.tokenizer.encode(prompt)
+        if options.tokens is None and loaded.model.context is not None:
+            tokens = max(1, min(tokens, loaded.model.context - len(ids)))
+        best, *_ = beam_search(loaded.model, ids, tokens, options.beams, stop=loaded.stop)
         print(prompt + loaded.tokenizer.decode(best.ids))
         return 0
-    speed = write(
-        loaded.model, loaded.tokenizer, prompt, options.tokens, rng, sampling, loaded.stop
-    )
+    speed = write(loaded.model, loaded.tokenizer, prompt, tokens, rng, sampling, loaded.stop)
     if loaded.chat is not None:
         print(speed, file=sys.stderr)
     return 0
@@ -158,27 +163,48 @@ def write(
 
 
 def _chat(
-    loaded: Loaded, options: argparse.Namespace, rng: np.random.Generator, sampling: Sampling
+    loaded: Loaded,
+    prompt: str | None,
+    system: str | None,
+    tokens: int,
+    rng: np.random.Generator,
+    sampling: Sampling,
 ) -> int:
     """Answer the prompt, or line after line until an empty one."""
     if loaded.chat is None:
         raise ValueError("a model that npllm trained cannot chat: leave out --chat")
-    tokenizer, chat = loaded.tokenizer, loaded.chat
     messages: list[dict[str, str]] = []
-    if options.system is not None:
-        messages.append({"role": "system", "content": options.system})
-    for question in [options.prompt] if options.prompt is not None else _lines():
+    if system is not None:
+        messages.append({"role": "system", "content": system})
+    for question in [prompt] if prompt is not None else _lines():
         messages.append({"role": "user", "content": question})
-        ids = _encoded(tokenizer, chat.render(messages))
-        drawn = _Timed(generate(loaded.model, ids, options.tokens, rng, sampling, stop=loaded.stop))
+        ids = _fitting(loaded, messages)
+        drawn = _Timed(generate(loaded.model, ids, tokens, rng, sampling, stop=loaded.stop))
         answer = ""
-        for piece in _texts(tokenizer, drawn):
+        for piece in _texts(loaded.tokenizer, drawn):
             print(piece, end="", flush=True)
             answer += piece
         print(flush=True)
         print(drawn.speed, file=sys.stderr)
         messages.append({"role": "assistant", "content": answer})
     return 0
+
+
+def _fitting(loaded: Loaded, messages: list[dict[str, str]]) -> Ids:
+    """Return the ids of a chat; what was said first is forgotten where it has grown too long."""
+    assert loaded.chat is not None
+    first = int(messages[0]["role"] == "system")  # is kept
+    forgotten = False
+    while True:
+        ids = _encoded(loaded.tokenizer, loaded.chat.render(messages))
+        context = loaded.model.context
+        if context is None or len(ids) < context or len(messages) - first < 3:
+            break
+        del messages[first : first + 2]  # a question and its answer
+        forgotten = True
+    if forgotten:
+        print("the chat outgrew the context: its beginning is left out", file=sys.stderr)
+    return ids
 
 
 def _lines() -> Iterator[str]:

@@ -330,8 +330,8 @@ class Transformer(ABC):
         after = before + added
         if after.max(initial=0) > self.context:
             raise ValueError(
-                f"the model has {self.context} positions, and {after.max()} tokens need as many: "
-                "shorten the text"
+                f"the model has {self.context} positions, and the text {after.max()} tokens: "
+                "shorten it"
             )
         past_real = None if state is None else state.real
         if (lengths is None or (added == steps).all()) and past_real is None:

@@ -17,6 +17,7 @@ from npllm.pretrained.names import read_model, unpermuted
 from npllm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
 from npllm.pretrained.tensor_file import TensorFile, TensorInfo
 from npllm.pretrained.transformers_config import read_architecture, write_config
+from npllm.text import BytePairTokenizer, tokenizer_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -46,13 +47,15 @@ def save_pretrained(
     directory: str | os.PathLike[str],
     model: GPT | Llama,
     config: Mapping[str, Any] | None = None,
+    tokenizer: BytePairTokenizer | None = None,
 ) -> None:
-    """Write config.json and model.safetensors, which transformers loads.
+    """Write config.json, model.safetensors and tokenizer.json, which transformers loads.
 
     Args:
         directory: is made where it is missing; its files of these names are replaced.
         model: whose weights are written; a Llama of interleaved pairs in transformers' layout.
         config: what config.json should say besides, as ``{"eos_token_id": 2}``.
+        tokenizer: for tokenizer.json; none is written where None.
 
     Raises:
         OSError: the files cannot be written.
@@ -71,6 +74,8 @@ def save_pretrained(
                     arrays[name] = unpermuted(arrays[name], model.config[heads])
     write_safetensors(directory / _WEIGHTS, arrays)
     (directory / _INDEX).unlink(missing_ok=True)  # of what was there before
+    if tokenizer is not None:
+        write_json(directory / "tokenizer.json", tokenizer_json(tokenizer))
     write_json(directory / "config.json", described)
 
 

@@ -108,7 +108,8 @@ class GGUFFile(MappedFile):
         tensors = self._scalar("<Q", "the number of tensors")
         keys = self._scalar("<Q", "the number of keys")
         self.metadata: dict[str, Any] = {}
-        self._check_count(keys, _LEAST_KEY, "metadata", tensors * _LEAST_TENSOR)
+        entries = f"metadata and {tensors} tensors"
+        self._check_count(keys, _LEAST_KEY, entries, tensors * _LEAST_TENSOR)
         for _ in range(keys):
             self._read_key()
         self._check_count(tensors, _LEAST_TENSOR, "tensors")
@@ -129,11 +130,11 @@ class GGUFFile(MappedFile):
         return start
 
     def _check_count(self, count: int, least: int, what: str, besides: int = 0) -> None:
-        left = len(self._view) - self._at
-        if count * least + besides > left:
+        left, needed = len(self._view) - self._at, count * least + besides
+        if needed > left:
             raise self.error(
-                f"is truncated or corrupt: {count} {what} would take {count * least} bytes or "
-                f"more, {left} are left"
+                f"is truncated or corrupt: {count} {what} would take {needed} bytes or more, "
+                f"{left} are left"
             )
 
     def _scalar(self, code: str, what: str) -> Any:

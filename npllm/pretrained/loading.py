@@ -97,6 +97,8 @@ def smollm2_path() -> Path:
 def _tokenizer(data: dict[str, Any]) -> BytePairTokenizer:
     if paths := [path for name, path in data.items() if name in _FILES]:
         return load_tokenizer(paths[0].parent)
+    if not data:
+        raise ValueError("no tokenizer came with it: put its tokenizer.json there")
     given = {key.removeprefix("tokenizer.ggml."): value for key, value in data.items()}
     if (model := given.get("model")) != "gpt2":
         raise ValueError(f"the tokenizer is {model!r:.80}: byte-level ones are read, gpt2")

@@ -8,6 +8,7 @@ from npllm.text.tokenizer_files import (
     load_tokenizer_json,
     load_vocabulary_and_merges,
     tokenizer_from_gguf,
+    tokenizer_json,
 )
 from npllm.text.tokenizers import (
     CharacterTokenizer,
@@ -33,4 +34,5 @@ __all__ = [
     "split_text",
     "tokenizer_from_dict",
     "tokenizer_from_gguf",
+    "tokenizer_json",
 ]

@@ -27,7 +27,7 @@ def load_text(path: str | os.PathLike[str] | None = None) -> str:
             f"{os.fspath(path)} is not UTF-8 ({byte}): convert it to UTF-8 first"
         ) from None
     if not text:
-        raise ValueError(f"{os.fspath(path)} is empty: there is nothing to learn from")
+        raise ValueError(f"{os.fspath(path)} is empty: there is no text in it")
     return text
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from npllm.text.bpe import BytePairTokenizer
-from npllm.text.byte_letters import from_letters
+from npllm.text.byte_letters import from_letters, to_letters
 
 PAIRS_OF_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 GGUF_SPLITS = {"gpt-2": "gpt2", "gpt2": "gpt2", "smollm": "smollm"}
@@ -63,6 +63,47 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> BytePairTokenizer:
         ValueError: it is no such file, or asks for what is not supported.
     """
     return _reading(path, lambda text: _of_tokenizer_json(_json_object(text)))
+
+
+def tokenizer_json(tokenizer: BytePairTokenizer) -> dict[str, Any]:
+    """Return what a ``tokenizer.json`` of the tokenizers library says of a tokenizer.
+
+    >>> tokenizer = BytePairTokenizer.train("banana banana", 258, special=["<end>"])
+    >>> tokenizer_json(tokenizer)["model"]["merges"]
+    ['a n']
+    """
+    special = {i: text for text, i in tokenizer.special.items()}
+    tokens = [special.get(i, to_letters(token)) for i, token in enumerate(tokenizer.token_bytes)]
+    spaces = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    byte_level: dict[str, Any] = {"type": "ByteLevel", **spaces}
+    before = byte_level
+    if tokenizer.pretokenizer == "smollm":
+        digits = {"type": "Digits", "individual_digits": True}
+        before = {"type": "Sequence", "pretokenizers": [digits, byte_level]}
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": i, "content": special[i], **plain, "special": True} for i in sorted(special)
+        ],
+        "normalizer": None,
+        "pre_tokenizer": before,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None if tokenizer.unknown is None else tokens[tokenizer.unknown],
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": {token: i for i, token in enumerate(tokens)},
+            "merges": [f"{tokens[left]} {tokens[right]}" for left, right in tokenizer.merges],
+        },
+    }
 
 
 def load_vocabulary_and_merges(

@@ -96,7 +96,9 @@ class Run:
         if windows < 1:
             raise ValueError(
                 f"the training part of the text has {len(ids)} tokens, one window needs "
-                f"{options.window + 1}: use a longer text, or a smaller --length or --context"
+                f"{options.window + 1}: use a longer text, a smaller "
+                f"{'--length' if options.model == 'lstm' else '--context'}"
+                f"{', or a smaller --vocab-size' if options.tokenizer == 'bpe' else ''}"
             )
         self.directory, self.options = directory, options
         self.model, self.tokenizer = model, tokenizer

@@ -169,7 +169,7 @@ def test_the_same_command_may_resume(npllm, place, tiny):
         (["--prompt=snowman ☃ and \udcff"], "the vocabulary lacks "),
         (["--tokens=0"], "--tokens"),
         (["--tokens=-5"], "--tokens"),
-        (["--temperature=-1"], "temperature must be 0 or more, got -1.0"),
+        (["--temperature=-1"], "temperature must be 0 or more, and finite, got -1.0"),
         (["--temperature=nan"], "temperature"),
         (["--temperature=hot"], "--temperature"),
         (["--top-k=0"], "--top-k"),
@@ -315,7 +315,7 @@ def test_a_run_without_metrics_has_no_picture(refused, place):
         (["gradcheck", "--seed=-1"], "--seed"),
         (["generate"], "DIR"),
         (["generate", "run", "one\ntwo"], "one"),
-        (["evaluate", "miss\ning"], "holds no checkpoint"),
+        (["evaluate", "miss\ning"], "there is no miss"),
         (["evaluate", "run", "--data=miss\ning"], "No such file"),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_page_is_replaced(npllm, place):
     [
         (("--text=Z", "--out=page.html"), "name one model"),
         (("run", "--model=run", "--text=Z", "--out=page.html"), "name one model"),
-        (("missing", "--text=Z", "--out=page.html"), "missing holds no checkpoint"),
+        (("missing", "--text=Z", "--out=page.html"), "there is no missing: name a run"),
         (("run", "--out=page.html"), "the following arguments are required: --text"),
         (("run", "--text=Z"), "the following arguments are required: --out"),
         (("run", "--text=", "--out=page.html"), "--text is empty"),

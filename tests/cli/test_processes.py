@@ -29,7 +29,7 @@ def start(*arguments):
     [
         (["--help"], 0, "usage: npllm", ""),
         (["generate", "run", "--tokens=5", "--prompt=Zwölf 😀"], 0, "Zwölf 😀", ""),
-        (["generate", "missing"], 2, "", "npllm: error: missing holds no checkpoint of npllm"),
+        (["generate", "missing"], 2, "", "npllm: error: there is no missing: name a run"),
         (["generate", "run", "--prompt=\udcff"], 2, "", "npllm: error: the vocabulary lacks"),
         ([], 2, "", "npllm: error: the following arguments are required: COMMAND"),
     ],

@@ -118,6 +118,31 @@ def test_a_conversation_is_remembered_and_ends_with_an_empty_line(npllm, folder,
     assert out.startswith(asked[1][1]["content"] + "\n")
 
 
+def test_a_chat_that_outgrows_the_context_forgets_its_beginning(npllm, folder, monkeypatch):
+    lines = iter([*(f"{n}\n" for n in range(5)), "\n", "far too long " * 9 + "\n"])
+    monkeypatch.setattr("sys.stdin.readline", lambda: next(lines), raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    answered = []
+    render = type(loading.load(folder).chat).render
+
+    def recorded(chat, messages, **options):
+        answered.append([message["content"] for message in messages])
+        return render(chat, messages, **options)
+
+    monkeypatch.setattr("npllm.pretrained.chat.Chat.render", recorded)
+    arguments = ("generate", "--model", folder, "--chat", "--tokens", 3, "--system", "S")
+    status, out, errors = npllm(*arguments)
+    assert status == 0
+    assert "the chat outgrew the context: its beginning is left out" in errors
+    assert len(out.splitlines()) >= 5
+    assert all(contents[0] == "S" for contents in answered)  # what it was told is kept
+    assert answered[-1][-1] == "4"
+    assert "0" not in answered[-1]
+    status, _, errors = npllm(*arguments)  # one question alone is too long: it is said
+    assert status == 2
+    assert "64 positions" in errors
+
+
 def test_a_text_is_scored(npllm, folder, tmp_path):
     (tmp_path / "text").write_text("Ein Text über etwas. " * 20, "utf-8")
     status, out, errors = npllm("evaluate", "--model", folder, "--data", tmp_path / "text")
@@ -142,7 +167,7 @@ def test_a_search_writes_one_text(npllm, folder):
         ((), "name one model: a run's DIR, or --model FILE.gguf, DIR or smollm2"),
         (("runs/x", "--model", "smollm2"), "name one model"),
         (("--model", "missing.gguf"), "missing.gguf: No such file or directory"),
-        (("--model", "missing"), "missing holds no checkpoint of npllm"),
+        (("--model", "missing"), "there is no missing: name a run"),
         (("runs/x", "--system", "Be brief."), "--system is for --chat"),
         (("runs/x", "--chat", "--beams", "2"), "--beams is not for --chat"),
         (("runs/x", "--beams", "2", "--top-k", "3"), "--beams searches and draws nothing"),
@@ -168,3 +193,35 @@ def test_a_prompt_that_is_too_long_is_told(npllm, folder):
     status, _, errors = npllm("generate", "--model", folder, "--prompt", "x" * 70, "--tokens", 5)
     assert status == 2
     assert "the model has 64 positions" in errors
+
+
+def test_a_model_of_ones_own_is_public(npllm, tmp_path):
+    (tmp_path / "text").write_text("Ein Text über etwas. " * 40, "utf-8")
+    train = ("train", "--model=llama", "--width=8", "--heads=2", "--context=8", "--steps=2")
+    text = ("--tokenizer=bpe", "--vocab-size=260", "--sample=0", f"--data={tmp_path / 'text'}")
+    assert npllm(*train, *text, f"--out={tmp_path / 'run'}")[0] == 0
+    loaded = loading.load(tmp_path / "run")
+    save_pretrained(tmp_path / "bare", loaded.model)
+    status, _, errors = npllm("generate", "--model", tmp_path / "bare", "--prompt=E")
+    assert status == 2
+    assert errors == (
+        f"npllm: error: {tmp_path / 'bare'}: no tokenizer came with it: "
+        "put its tokenizer.json there\n"
+    )
+    save_pretrained(tmp_path / "public", loaded.model, tokenizer=loaded.tokenizer)
+    arguments = ("--prompt=Ein ", "--tokens=9", "--seed=3")
+    written = [npllm("generate", tmp_path / name, *arguments)[1] for name in ("run", "public")]
+    assert written[0] == written[1]
+
+
+def test_a_model_that_is_not_there_is_named_with_what_there_may_be(npllm, tmp_path):
+    status, _, errors = npllm("generate", "--model", tmp_path / "typo", "--prompt=x")
+    assert status == 2
+    assert errors.startswith(f"npllm: error: there is no {tmp_path / 'typo'}: name a run")
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_search_without_a_length_ends_with_the_context(npllm, folder):
+    status, out, errors = npllm("generate", "--model", folder, "--prompt", "Ha", "--beams", 2)
+    assert (status, errors) == (0, "")
+    assert out.startswith("Ha")

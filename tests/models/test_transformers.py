@@ -348,10 +348,10 @@ def test_ids_that_do_not_fit_are_refused(model: Any) -> None:
         model.forward(IDS + 1)
     with pytest.raises(TypeError, match="must be integers"):
         model.forward(IDS * 1.0)
-    with pytest.raises(ValueError, match="the model has 9 positions, and 10 tokens need as many"):
+    with pytest.raises(ValueError, match="has 9 positions, and the text 10 tokens"):
         model.forward(np.zeros((1, 10), int))
     _, memory = model.predict(IDS)
-    with pytest.raises(ValueError, match="the model has 9 positions, and 10 tokens"):
+    with pytest.raises(ValueError, match="has 9 positions, and the text 10 tokens"):
         model.predict(IDS[:, :3], memory)
     with pytest.raises(ValueError, match=r"lengths must have shape \(3,\)"):
         model.predict(IDS, lengths=[1, 2])

@@ -12,6 +12,7 @@ from npllm.text import (
     load_tokenizer_json,
     load_vocabulary_and_merges,
     tokenizer_from_gguf,
+    tokenizer_json,
 )
 
 VOCABULARY = {"<|end|>": 0, "a": 1, "b": 2, "Ġ": 3, "ab": 4, "Ġab": 5, "1": 6}
@@ -267,6 +268,20 @@ def test_what_tokenizers_saves_gives_its_ids(oracle, tmp_path, digits):
     assert pair.token_bytes == ours.token_bytes[:400]
     assert pair.merges == ours.merges
     assert list(pair.special) == ["<|end|>", "<|end|>>"]
+
+
+@pytest.mark.parametrize("split", ["gpt2", "smollm"])
+def test_what_is_written_is_what_tokenizers_reads(oracle, tmp_path, split):
+    tokenizers = oracle("tokenizers")
+    ours = BytePairTokenizer.train(load_text()[:30_000], 400, split, ["<|end|>", "<|end|> x"])
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(tokenizer_json(ours)), encoding="utf-8")
+    again, theirs = load_tokenizer(path), tokenizers.Tokenizer.from_file(str(path))
+    assert again.to_dict() == ours.to_dict()
+    for text in [*fuzz_bpe.strings(300, seed=5), "a<|end|>b<|end|> x  12", "<|end|>"]:
+        ids = ours.encode(text, special=True).tolist()
+        assert theirs.encode(text).ids == ids
+        assert theirs.decode(ids, skip_special_tokens=False) == text
 
 
 def test_gpt2(vocabulary):
