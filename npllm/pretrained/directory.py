@@ -53,7 +53,8 @@ def save_pretrained(
 
     Args:
         directory: is made where it is missing; its files of these names are replaced.
-        model: whose weights are written; a Llama of interleaved pairs in transformers' layout.
+        model: whose weights are written; a Llama of interleaved pairs in transformers' layout, and
+            one with a window as what transformers calls a Mistral.
         config: what config.json should say besides, as ``{"eos_token_id": 2}``.
         tokenizer: for tokenizer.json; none is written where None.
 
