@@ -166,9 +166,10 @@ class ArgumentCheck:
             analytic = np.array([product(gradient, d) for d in directions])
             off = abs(comparison.analytic - comparison.numeric)
             known = (method, name, directions)
-            if self.nearby.right_when_gentler(*known, off) or (
+            worst = int(np.argmax(np.abs(analytic - numeric)))
+            if self.nearby.right_when_gentler(*known, worst, off) or (
                 legible
-                and self.nearby.right_when_gentler(*known, 0.0)
+                and self.nearby.right_when_gentler(*known, worst, 0.0)
                 and self.nearby.steadiness(*known, analytic - numeric) < 0.5
             ):
                 comparison = replace(comparison, rounding=comparison.error)
