@@ -16,7 +16,7 @@ from npllm.checking.methods import (
 )
 from npllm.checking.pair import Pair, Probe, drawn
 from npllm.checking.trees import leaves, map_leaves
-from npllm.proofs import CASES
+from npllm.evidence import CASES
 from npllm.training.run import LARGEST_LOSS, read_metrics
 
 DIRECTIONS = 10  # over which an error in the picture of a gradient check is the median
@@ -59,7 +59,7 @@ def plot_run(directory: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
 def step_errors(layer: str = "lstm", seed: int = 0) -> tuple[list[float], dict[str, list[float]]]:
     """Return step sizes, and the relative error of each method at each.
 
-    The function is the first case of the layer in :data:`npllm.proofs.CASES` under a random
+    The function is the first case of the layer in :data:`npllm.evidence.CASES` under a random
     cotangent, the derivative that in random directions through all its arguments, and the truth
     npllm's backward.
 
@@ -107,7 +107,7 @@ def plot_gradcheck(out: str | os.PathLike[str], layer: str = "lstm", seed: int =
 
     Args:
         out: the PNG to write.
-        layer: a key of :data:`npllm.proofs.CASES`.
+        layer: a key of :data:`npllm.evidence.CASES`.
         seed: see :func:`step_errors`.
 
     Raises:

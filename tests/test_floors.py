@@ -15,9 +15,8 @@ MAY_IMPORT = {
 }
 GROUND = set(MAY_IMPORT)
 UPSTAIRS = {
-    "atlas",
-    "certificate",
     "checkpoint",
+    "evidence",
     "generation",
     "inspection",
     "inspection_page",
@@ -25,10 +24,8 @@ UPSTAIRS = {
     "pretrained",
     "parallel",
     "plotting",
-    "proofs",
     "sampling",
     "training",
-    "twins",
 }
 
 

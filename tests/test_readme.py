@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from npllm.cli import make_parser
+from npllm.evidence import MISTAKES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +53,10 @@ def test_the_page_on_gradient_checking_runs_and_shows_what_it_prints(
         else:  # the words are those of the page; the last digits of an error are the machine's
             assert number.sub("#", capsys.readouterr().out) == number.sub("#", text)
     assert len(blocks) >= 8
+
+
+def test_the_number_of_mistakes_is_that_of_the_atlas() -> None:
+    assert re.findall(r"(\d+) wrong backward passes", README) == [str(len(MISTAKES))]
 
 
 def test_the_opening_commands_are_the_ones_that_set_up_and_run() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from npllm.atlas import MISTAKES, Trial, try_mistake
 from npllm.checking.report import aligned
 from npllm.cli.parser import Commands, add_command, add_seed, counted
+from npllm.evidence import MISTAKES
+from npllm.evidence.trial import Trial, try_mistake
 
 _LAYERS = tuple(dict.fromkeys(mistake.layer for mistake in MISTAKES))
 

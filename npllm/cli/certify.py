@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 
 import npllm
-from npllm.certificate import CONFIGURATIONS, STEPS, TOLERANCE, Row, Section, certify, has_torch
 from npllm.checking.report import aligned, finite
 from npllm.checkpoint import write_json
 from npllm.cli.parser import Commands, add_command, add_json, add_seed, counted
+from npllm.evidence.certificate import (
+    CONFIGURATIONS,
+    STEPS,
+    TOLERANCE,
+    Row,
+    Section,
+    certify,
+    has_torch,
+)
 
 _DESCRIPTION = f"""\
 Prove every parameter of every model, element by element.

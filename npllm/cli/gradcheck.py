@@ -19,7 +19,7 @@ from npllm.checking.methods import Method
 from npllm.checking.report import finite
 from npllm.checkpoint import write_json
 from npllm.cli.parser import Commands, add_command, add_json, add_seed, counted
-from npllm.proofs import CASES, Case
+from npllm.evidence import CASES, Case
 
 _DESCRIPTION = """\
 Prove hand-written gradients: those of npllm, every layer, every argument, every element; or yours.

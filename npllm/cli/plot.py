@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.evidence import CASES
 from npllm.plotting import plot_gradcheck, plot_run
-from npllm.proofs import CASES
 
 _DESCRIPTION = """\
 Draw a picture, as PNG: the curves of a run (training and validation loss, and perplexity, over the

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from npllm import layers
-from npllm.atlas import MISTAKES, Mistake
 from npllm.checking import gradcheck, hessian_symmetry, hvp
+from npllm.evidence import CASES, MISTAKES, Mistake
 from npllm.models import LSTMLanguageModel
-from npllm.proofs import CASES
 
 TOLERANCE = 1e-12  # it is some 1e-15
 

@@ -311,7 +311,7 @@ def test_a_run_without_metrics_has_no_picture(refused, place):
     [
         ([], "COMMAND"),
         (["translate"], "translate"),
-        (["gradcheck", "perceptron", "linear"], "there is no perceptron; there are embedding"),
+        (["gradcheck", "perceptron", "linear"], "there is no perceptron; there are attention"),
         (["gradcheck", "--seed=-1"], "--seed"),
         (["generate"], "DIR"),
         (["generate", "run", "one\ntwo"], "one"),

@@ -9,9 +9,9 @@ import pytest
 
 from npllm import __version__, layers
 from npllm.checkpoint import load_model
+from npllm.evidence import CASES
 from npllm.generation import generate
 from npllm.parallel import available_cores, workers
-from npllm.proofs import CASES
 from npllm.sampling import Sampling
 from npllm.text import split_text
 from npllm.training import evaluate

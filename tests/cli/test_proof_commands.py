@@ -5,10 +5,9 @@ import sys
 
 import pytest
 
-from npllm import certificate
-from npllm.atlas import MISTAKES
 from npllm.cli import atlas as atlas_command
 from npllm.cli import certify as certify_command
+from npllm.evidence import MISTAKES, certificate
 from npllm.models import LSTMLanguageModel
 
 pytest_plugins = ["tiny_run"]

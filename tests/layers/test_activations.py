@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import HUGE, Layer, Source, assert_agrees_with_torch, frozen
+from layer_checks import HUGE, assert_agrees_with_torch
 
 from npllm import layers
+from npllm.evidence import Bound
+from npllm.evidence.source import Source, frozen
 from npllm.layers import gelu_backward, gelu_forward, sigmoid_forward
 
 ENDS = [0.0, -0.0, 40.0, -40.0, HUGE, -HUGE]
@@ -17,13 +19,13 @@ ENDS = [0.0, -0.0, 40.0, -40.0, HUGE, -HUGE]
 def test_agrees_with_torch(torch, name, x):
     pair = getattr(layers, f"{name}_forward"), getattr(layers, f"{name}_backward")
     reference = getattr(torch.nn.functional, name)
-    assert_agrees_with_torch(torch, Layer(*pair, (x,)), reference)
+    assert_agrees_with_torch(torch, Bound(*pair, (x,)), reference)
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 @pytest.mark.parametrize("x", [Source().normal(3, 5), frozen(ENDS)], ids=np.shape)
 def test_both_gelus_agree_with_torch(torch, approximate, x):
-    layer = Layer(lambda x: gelu_forward(x, approximate), gelu_backward, (x,))
+    layer = Bound(lambda x: gelu_forward(x, approximate), gelu_backward, (x,))
     reference = torch.nn.functional.gelu
     assert_agrees_with_torch(torch, layer, lambda x: reference(x, approximate=approximate))
 

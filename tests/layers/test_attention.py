@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import HUGE, Layer, Source, assert_agrees_with_torch, assert_close, frozen
+from layer_checks import HUGE, assert_agrees_with_torch, assert_close
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source, frozen
 from npllm.layers import attention_backward, attention_forward, dropout_forward, softmax_forward
 
 SHAPES = {
@@ -36,7 +38,7 @@ def bound(*args, **options):
         rng = np.random.default_rng(5)
         return attention_forward(q, k, v, bias=bias, rng=rng, **options)
 
-    return Layer(forward, attention_backward, args)
+    return Bound(forward, attention_backward, args)
 
 
 def drawn(source, shapes):

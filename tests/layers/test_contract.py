@@ -1,15 +1,17 @@
-"""What every layer of the catalogue owes, at any shape, the empty batch included."""
+"""What every layer with evidence owes, at any shape, the empty batch included."""
 
 from itertools import combinations
 
 import numpy as np
 import pytest
-from catalogue import CATALOGUE
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import HUGE, Source, arrays, as_tuple, assert_close, frozen, named_leaves, tree_map
+from layer_checks import HUGE, arrays, as_tuple, assert_close, named_leaves, tree_map
 
-every_layer = pytest.mark.parametrize("build", CATALOGUE.values(), ids=CATALOGUE)
+from npllm.evidence import ARGUMENTS
+from npllm.evidence.source import Source, frozen
+
+every_layer = pytest.mark.parametrize("build", ARGUMENTS.values(), ids=ARGUMENTS)
 any_shape = given(
     seed=st.integers(0, 99),
     lead=st.lists(st.integers(0, 3), max_size=2).map(tuple),

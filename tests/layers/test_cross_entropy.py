@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import (
-    HUGE,
-    Layer,
-    Source,
-    arrays,
-    as_tuple,
-    assert_agrees_with_torch,
-    assert_close,
-    frozen,
-)
+from layer_checks import HUGE, arrays, as_tuple, assert_agrees_with_torch, assert_close
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source, frozen
 from npllm.layers import cross_entropy_backward, cross_entropy_forward, one_hot
 from npllm.layers.cross_entropy import SUM_TOLERANCE
 
@@ -39,7 +32,7 @@ any_rows = given(
 
 def bound(*args, **options):
     forward = partial(cross_entropy_forward, **options)
-    return Layer(forward, cross_entropy_backward, args)
+    return Bound(forward, cross_entropy_backward, args)
 
 
 def classes_second(x):

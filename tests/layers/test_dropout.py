@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Source, assert_close
+from layer_checks import assert_close
 
+from npllm.evidence.source import Source
 from npllm.layers import dropout_backward, dropout_forward
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Layer, Source, assert_agrees_with_torch, assert_close, frozen
+from layer_checks import assert_agrees_with_torch, assert_close
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source, frozen
 from npllm.layers import embedding_backward, embedding_forward, one_hot
 
 any_shape = given(
@@ -20,7 +22,7 @@ any_shape = given(
 
 def bound(ids, weight, padding_idx=None):
     forward = partial(embedding_forward, ids, padding_idx=padding_idx)
-    return Layer(forward, embedding_backward, (weight,))
+    return Bound(forward, embedding_backward, (weight,))
 
 
 @pytest.mark.parametrize("padding_idx", [None, 0, 4, -1, -5])

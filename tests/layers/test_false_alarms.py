@@ -1,16 +1,16 @@
-"""No right layer is ever accused: random layers of the catalogue, random shapes and numbers."""
+"""No right layer is ever accused: random layers with evidence, random shapes and numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from catalogue import CATALOGUE
-from oracle import Source
 
 from npllm.checking import gradcheck
+from npllm.evidence import ARGUMENTS
+from npllm.evidence.source import Source
 
 # the gradient of padding_idx's row is zero by contract, and not by the equation
-LAYERS = {name: build for name, build in CATALOGUE.items() if name != "embedding, padding"}
+LAYERS = {name: build for name, build in ARGUMENTS.items() if name != "embedding, padding"}
 
 
 def check(number: int) -> str:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Layer, Source, assert_agrees_with_torch, assert_close
+from layer_checks import assert_agrees_with_torch, assert_close
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source
 from npllm.layers import linear_backward, linear_forward
 
 
@@ -14,7 +16,7 @@ from npllm.layers import linear_backward, linear_forward
 def test_agrees_with_torch(torch, bias, lead):
     source = Source()
     args = (source.normal(*lead, 3), source.normal(4, 3), *([source.normal(4)] if bias else []))
-    layer = Layer(linear_forward, linear_backward, args)
+    layer = Bound(linear_forward, linear_backward, args)
     assert_agrees_with_torch(torch, layer, torch.nn.functional.linear)
 
 
@@ -22,7 +24,7 @@ def test_agrees_with_torch(torch, bias, lead):
 def test_rows_are_independent_and_their_gradients_add_up(seed, lead):
     source = Source(seed)
     x, weight, bias = source.normal(*lead, 3), source.normal(2, 3), source.normal(2)
-    y, dy, (dx, dweight, dbias) = Layer(linear_forward, linear_backward, (x, weight, bias)).run()
+    y, dy, (dx, dweight, dbias) = Bound(linear_forward, linear_backward, (x, weight, bias)).run()
     dweights, dbiases = np.zeros_like(weight), np.zeros_like(bias)
     for row in np.ndindex(*lead):
         y_row, cache = linear_forward(x[row], weight, bias)

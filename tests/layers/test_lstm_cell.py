@@ -4,16 +4,17 @@ import re
 
 import numpy as np
 import pytest
-from catalogue import lstm_cell
-from oracle import Source, assert_agrees_with_torch, assert_close
+from layer_checks import assert_agrees_with_torch, assert_close
 
+from npllm.evidence.layers.lstm_cell import lstm_cell_arguments
+from npllm.evidence.source import Source
 from npllm.layers import lstm_cell_backward, lstm_cell_forward
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("lead", [(), (6,), (0,)])
 def test_agrees_with_torch(torch, bias, lead):
-    layer = lstm_cell(Source(), lead, 3, 4, bias=bias)
+    layer = lstm_cell_arguments(Source(), lead, 3, 4, bias=bias)
     cell = torch.nn.LSTMCell(3, 4, bias=bias, dtype=torch.float64)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -33,12 +34,12 @@ def test_peepholes_agree_with_torch(torch, lead):
         c = f * c + i * torch.tanh(a_g)
         return torch.sigmoid(a_o + p_o * c) * torch.tanh(c), c
 
-    layer = lstm_cell(Source(), lead, 3, 4, peepholes=True)
+    layer = lstm_cell_arguments(Source(), lead, 3, 4, peepholes=True)
     assert_agrees_with_torch(torch, layer, reference)
 
 
 def test_peepholes_of_zero_see_nothing():
-    x, h, c, *weights, peepholes = lstm_cell(Source(), (6,), 3, 4, peepholes=True).args
+    x, h, c, *weights, peepholes = lstm_cell_arguments(Source(), (6,), 3, 4, peepholes=True).args
     expected, _ = lstm_cell_forward(x, h, c, *weights)
     y, _ = lstm_cell_forward(x, h, c, *weights, np.zeros_like(peepholes))
     assert_close(y, expected, tolerance=0)

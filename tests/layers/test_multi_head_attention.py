@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Layer, Source, assert_agrees_with_torch, assert_close
+from layer_checks import assert_agrees_with_torch, assert_close
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source
 from npllm.layers import (
     attention_backward,
     attention_forward,
@@ -36,7 +38,7 @@ def test_agrees_with_torch(torch, heads, kv_heads, tiled, causal):
         )
         return y, cache
 
-    layer = Layer(forward, lambda dy, c: multi_head_attention_backward((dy, None), c), args)
+    layer = Bound(forward, lambda dy, c: multi_head_attention_backward((dy, None), c), args)
 
     def reference(q, k, v):
         q, k, v = (x.unflatten(-1, (-1, 3)).transpose(1, 2) for x in (q, k, v))

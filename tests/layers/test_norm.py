@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Layer, Source, assert_agrees_with_torch, assert_close
+from layer_checks import assert_agrees_with_torch, assert_close
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source
 from npllm.layers import (
     layer_norm_backward,
     layer_norm_forward,
@@ -20,7 +22,7 @@ from npllm.layers import (
 def test_layer_norm_agrees_with_torch(torch, shape, eps, given_parameters):
     source = Source()
     args = (source.normal(*shape), source.normal(shape[-1]), source.normal(shape[-1]))
-    layer = Layer(
+    layer = Bound(
         lambda *args: layer_norm_forward(*args, eps=eps),
         layer_norm_backward,
         args[: 1 + given_parameters],
@@ -36,7 +38,7 @@ def test_layer_norm_agrees_with_torch(torch, shape, eps, given_parameters):
 def test_rms_norm_agrees_with_torch(torch, shape, eps, gain):
     source = Source()
     args = (source.normal(*shape), source.normal(shape[-1]))
-    layer = Layer(
+    layer = Bound(
         lambda *args: rms_norm_forward(*args, eps=eps), rms_norm_backward, args[: 1 + gain]
     )
     assert_agrees_with_torch(

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from oracle import Source
 
+from npllm.evidence.source import Source
 from npllm.layers import (
     alibi_bias,
     alibi_slopes,

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Layer, Source, assert_agrees_with_torch, assert_close
+from layer_checks import assert_agrees_with_torch, assert_close
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source
 from npllm.layers import rotary_backward, rotary_forward, rotary_frequencies, rotary_table
 
 LLAMA3 = {
@@ -33,7 +35,7 @@ SCALINGS = {
 @pytest.mark.parametrize("width", [2, 6, 8])
 def test_agrees_with_torch(torch, interleaved, width):
     cos, sin = rotary_table(np.arange(5), width)
-    layer = Layer(
+    layer = Bound(
         lambda x: rotary_forward(x, cos, sin, interleaved),
         rotary_backward,
         (Source().normal(2, 5, 9),),

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import HUGE, Layer, Source, assert_agrees_with_torch, assert_close, frozen
+from layer_checks import HUGE, assert_agrees_with_torch, assert_close
 
 from npllm import layers
+from npllm.evidence import Bound
+from npllm.evidence.source import Source, frozen
 from npllm.layers import log_softmax_forward, logsumexp_forward, softmax_forward
 
 PAIRS = {
@@ -20,7 +22,7 @@ every_pair = pytest.mark.parametrize("name", PAIRS)
 
 def bound(name, x, axis=-1):
     forward, backward = PAIRS[name]
-    return Layer(lambda x: forward(x, axis), backward, (x,))
+    return Bound(lambda x: forward(x, axis), backward, (x,))
 
 
 @every_pair

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-from oracle import Layer, Source, assert_agrees_with_torch
+from layer_checks import assert_agrees_with_torch
 
+from npllm.evidence import Bound
+from npllm.evidence.source import Source
 from npllm.layers import swiglu_backward, swiglu_forward
 
 
 def test_agrees_with_torch(torch):
     source = Source()
-    layer = Layer(swiglu_forward, swiglu_backward, (source.normal(2, 3, 5), source.normal(2, 3, 5)))
+    layer = Bound(swiglu_forward, swiglu_backward, (source.normal(2, 3, 5), source.normal(2, 3, 5)))
     assert_agrees_with_torch(torch, layer, lambda gate, up: torch.nn.functional.silu(gate) * up)
 
 

@@ -1,0 +1,256 @@
+"""The certificate: every parameter of every model, proven when it is asked for.
+
+A model takes two steps of training in a row, on different batches, the second from where the first
+left its parameters and its state: what a backward keeps from the step before would show. After each
+step the gradient of every parameter, element by element, is held against
+
+* the complex step through a fresh model of the same parameters, which runs forwards only;
+* torch in float64, where it is installed: the same equations written in its layers; the loss and
+  the final state too;
+* its own derivative, which must be symmetric, or it is no gradient.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npllm.checking import Comparison, hessian_symmetry
+from npllm.evidence import SUBJECTS, torch_models
+from npllm.evidence.case import Configuration
+from npllm.layers import cross_entropy_backward, cross_entropy_forward
+from npllm.layers.arrays import Array
+from npllm.models import MODELS
+
+TOLERANCE = 1e-12  # relative to the largest gradient of the parameter
+STEPS = 2
+STEP = 1e-20  # of the complex step
+LEARNING_RATE = 0.1
+
+
+class Batch(NamedTuple):
+    """What one step of training sees.
+
+    Attributes:
+        ids: (B, T).
+        targets: (B, T), -100 where none counts.
+        seed: of the dropout masks.
+    """
+
+    ids: Array
+    targets: Array
+    seed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found for one parameter.
+
+    Attributes:
+        model: its name on the command line.
+        configuration: its label.
+        parameter: its name.
+        elements: how many numbers it holds; each is checked after each of the steps.
+        complex_step: the largest error, relative to the parameter's largest gradient.
+        complex_ulps: the same in units of the last place of that gradient.
+        torch: as ``complex_step``, against torch; None without it.
+        torch_ulps: as ``complex_ulps``.
+    """
+
+    model: str
+    configuration: str
+    parameter: str
+    elements: int
+    complex_step: float
+    complex_ulps: float
+    torch: float | None
+    torch_ulps: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether both errors are numbers within 1e-12."""
+        return self.complex_step <= TOLERANCE and (self.torch is None or self.torch <= TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One configuration of one model.
+
+    Attributes:
+        rows: one a parameter.
+        results: the largest error of the loss and the final state against torch, relative to the
+            largest number of each; None without it.
+        asymmetry: of the derivative of its gradients.
+        symmetric: whether that is rounding.
+    """
+
+    model: str
+    label: str
+    rows: tuple[Row, ...]
+    results: float | None
+    asymmetry: float
+    symmetric: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rows and the results passed, and the gradient's derivative is symmetric."""
+        same = self.results is None or self.results <= TOLERANCE
+        return same and self.symmetric and all(row.passed for row in self.rows)
+
+
+CONFIGURATIONS: dict[str, tuple[Configuration, ...]] = {
+    s.home.rpartition(".")[2]: found for s in SUBJECTS if (found := s.find("CONFIGURATIONS"))
+}
+
+
+def has_torch() -> bool:
+    """Whether torch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def certify(name: str, *, quick: bool = False, seed: int = 0) -> Iterator[Section]:
+    """Prove a model, configuration by configuration.
+
+    Args:
+        name: of the model, a key of :data:`npllm.models.MODELS`.
+        quick: the small configuration alone.
+        seed: draws the parameters and the batches.
+
+    >>> (section,) = certify("lstm", quick=True)
+    >>> section.passed, max(row.complex_step for row in section.rows) < 1e-13
+    (True, True)
+    """
+    for number, configuration in enumerate(CONFIGURATIONS[name]):
+        if configuration.quick or not quick:
+            yield _section(name, configuration, np.random.default_rng((seed, number)))
+
+
+def _section(name: str, configuration: Configuration, rng: np.random.Generator) -> Section:
+    build = MODELS[name]
+    model = build(**configuration.config, dtype=np.float64)
+    model.parameters.vector[...] = rng.normal(size=model.parameters.vector.size) / 2
+    state = _state(name, configuration, rng)
+    errors: dict[str, list[tuple[float, float]]] = {}
+    twins: dict[str, list[tuple[float, float]]] = {}
+    results: list[float] = []
+    asymmetries: list[Comparison] = []
+    for _ in range(STEPS):
+        batch = _batch(configuration, rng)
+        result = model.loss_and_gradients(
+            batch.ids, batch.targets, state, np.random.default_rng(batch.seed)
+        )
+        arrays = {n: model.parameters[n].copy() for n in model.parameters.shapes}
+        for parameter, numeric in _complex_step(name, configuration, arrays, batch, state):
+            gradient = result.gradients[parameter]
+            errors.setdefault(parameter, []).append(_error(gradient, numeric))
+        if has_torch():
+            twin = getattr(torch_models, name)(configuration.config, arrays, batch, state)
+            for parameter, expected in twin.gradients.items():
+                gradient = result.gradients[parameter]
+                twins.setdefault(parameter, []).append(_error(gradient, expected))
+            pairs = [(np.array(result.loss), np.array(twin.loss))]
+            pairs += zip(result.state or (), twin.state, strict=True)
+            results += [_error(ours, theirs)[0] for ours, theirs in pairs]
+        asymmetries.append(_asymmetry(name, configuration, arrays, batch, state))
+        if not np.isfinite(result.gradients.vector).all():
+            break  # it has failed, and there is nowhere to step to
+        model.parameters.vector -= LEARNING_RATE / max(result.tokens, 1) * result.gradients.vector
+        state = result.state
+    rows = []
+    for parameter, found in errors.items():
+        theirs = twins.get(parameter)
+        rows.append(
+            Row(
+                name,
+                configuration.label,
+                parameter,
+                model.parameters[parameter].size,
+                *_worst(found),
+                *((None, None) if theirs is None else _worst(theirs)),
+            )
+        )
+    asymmetry = float(np.max([c.error for c in asymmetries]))
+    symmetric = all(c.passed for c in asymmetries)
+    worst = float(np.max(results)) if results else None  # NaN counts as the largest
+    return Section(name, configuration.label, tuple(rows), worst, asymmetry, symmetric)
+
+
+def _summed_loss(
+    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: Any
+) -> tuple[Any, Any]:
+    """Return the loss of a fresh model in the dtype of its parameters, and the backward's cache."""
+    (dtype,) = {a.dtype for a in arrays.values()}
+    model = MODELS[name](**configuration.config, dtype=dtype)
+    model.parameters.load(arrays)
+    given = None if state is None else tuple(a.astype(dtype) for a in state)
+    logits, cache = model.forward(batch.ids, given, np.random.default_rng(batch.seed))
+    loss, loss_cache = cross_entropy_forward(logits, batch.targets, reduction="sum")
+    return loss, (model, cache, loss_cache)
+
+
+def _complex_step(
+    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: Any
+) -> Iterator[tuple[str, Array]]:
+    moved = {n: a.astype(np.complex128) for n, a in arrays.items()}
+    for parameter, x in moved.items():
+        numeric = np.empty(x.shape)
+        for index in np.ndindex(x.shape):
+            x[index] += 1j * STEP
+            loss, _ = _summed_loss(name, configuration, moved, batch, state)
+            numeric[index] = loss.imag / STEP
+            x[index] = x[index].real
+        yield parameter, numeric
+
+
+def _asymmetry(
+    name: str, configuration: Configuration, arrays: dict[str, Array], batch: Batch, state: Any
+) -> Comparison:
+    def forward(parameters: dict[str, Array]) -> tuple[Any, Any]:
+        return _summed_loss(name, configuration, parameters, batch, state)
+
+    def backward(dloss: Array, cache: Any) -> dict[str, Array]:
+        model, model_cache, loss_cache = cache
+        gradients = model.backward(cross_entropy_backward(dloss, loss_cache), model_cache)
+        return {n: gradients[n] for n in gradients.shapes}
+
+    return hessian_symmetry(forward, backward, arrays, dy=np.array(1.0))
+
+
+def _error(analytic: Array, expected: Array) -> tuple[float, float]:
+    """Return the largest difference relative to the largest number, and in its last places."""
+    largest = max(float(np.abs(analytic).max()), float(np.abs(expected).max()))
+    difference = float(np.abs(analytic - expected).max())
+    if not np.isfinite(difference):
+        return np.nan, np.nan
+    if largest == 0:
+        return difference, 0.0
+    return difference / largest, difference / float(np.spacing(largest))
+
+
+def _worst(errors: list[tuple[float, float]]) -> tuple[float, float]:
+    relative, ulps = np.max(errors, axis=0)  # NaN counts as the largest
+    return float(relative), float(ulps)
+
+
+def _state(name: str, configuration: Configuration, rng: np.random.Generator) -> Any:
+    """Return where an LSTM goes on from; a Transformer begins anew."""
+    if name != "lstm":
+        return None
+    config = configuration.config
+    size = (config.get("num_layers", 1), configuration.batch_size, config["hidden_size"])
+    return rng.normal(size=size), rng.normal(size=size)
+
+
+def _batch(configuration: Configuration, rng: np.random.Generator) -> Batch:
+    size = (configuration.batch_size, configuration.steps)
+    vocabulary = configuration.config["vocab_size"]
+    ids, targets = rng.integers(vocabulary, size=size), rng.integers(vocabulary, size=size)
+    targets[rng.random(size) < configuration.ignored] = -100
+    if configuration.lengths:
+        lengths = rng.permutation(np.linspace(0, size[1], size[0]).round())  # 0 and T among them
+        targets[np.arange(size[1]) >= lengths[:, None]] = -100
+    return Batch(ids, targets, int(rng.integers(2**32)))

@@ -1,0 +1,1 @@
+"""Evidence on the layers, a file for each of :mod:`npllm.layers`."""

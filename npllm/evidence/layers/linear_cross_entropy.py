@@ -1,0 +1,116 @@
+"""Evidence on the cross-entropy fused with the linear map before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npllm import layers
+from npllm.evidence.case import Bound, Case, Generator, Lead
+from npllm.evidence.mistake import Mistake
+from npllm.evidence.source import Source
+from npllm.layers.arrays import Array
+
+
+def linear_cross_entropy_arguments(source: Source, lead: Lead, n: int, m: int) -> Bound:
+    """Classify rows of width n into m classes, two at a time."""
+    targets = source.ids(m, (*lead, 3))
+
+    def forward(x: Any, weight: Any, bias: Any) -> Any:
+        return layers.linear_cross_entropy_forward(
+            x, weight, targets, bias, ignore_index=0, logits=2 * m
+        )
+
+    args = (source.normal(*lead, 3, n), source.normal(m, n), source.normal(m))
+    return Bound(forward, layers.linear_cross_entropy_backward, args)
+
+
+def linear_cross_entropy_cases(rng: Generator) -> Iterator[Case]:
+    """Score a few rows at a time."""
+    x, weight, bias = rng.normal(size=(2, 4, 3)), rng.normal(size=(5, 3)), rng.normal(size=5)
+    targets = np.array([[3, 0, 3, 1], [4, -100, 2, 3]])
+    for label, logits in (("a row at a time", 1), ("three rows at a time", 15), ("at once", 999)):
+
+        def forward(
+            x: Array, weight: Array, bias: Array | None = None, logits: int = logits
+        ) -> tuple[Array, Any]:
+            return layers.linear_cross_entropy_forward(x, weight, targets, bias, logits=logits)
+
+        backward = layers.linear_cross_entropy_backward
+        yield Case(label, forward, backward, (x, weight, bias))
+        if logits == 15:
+            yield Case("no bias", forward, backward, (x, weight))
+
+
+_backward = layers.linear_cross_entropy_backward
+_loss = "cross_entropy_backward(dy, loss_cache)"
+_again = "_piece(cache, piece)"
+
+
+LINEAR_CROSS_ENTROPY_MISTAKES = [
+    Mistake(
+        "linear_cross_entropy",
+        "three rows at a time",
+        "the weight and the bias keep the last stretch's gradient",
+        "= for +=: a stretch's gradient has the shape of the sum.",
+        "dx is right; with all rows at once so is the rest.",
+        _backward,
+        "gradients[i] += part",
+        "gradients[i][...] = part",
+    ),
+    Mistake(
+        "linear_cross_entropy",
+        "a row at a time",
+        "a stretch's gradient written to the rows of another, from a stack of caches",
+        "What was pushed first comes last; all stretches have one shape.",
+        "Sums do not see the order: weight and bias are right, and dx runs backwards.",
+        _backward,
+        _again,
+        "_piece(cache, pieces[-1 - pieces.index(piece)])",
+        cause="permuted",
+    ),
+    Mistake(
+        "linear_cross_entropy",
+        "a row at a time",
+        "the first stretch computed again for every stretch",
+        "A loop whose variable is not used runs as often as it should.",
+        "The first row of dx is right, and every other is the same.",
+        _backward,
+        _again,
+        "_piece(cache, pieces[0])",
+    ),
+    Mistake(
+        "linear_cross_entropy",
+        "three rows at a time",
+        "dy forgotten",
+        "It is 1 for the loss itself.",
+        "The backward is not linear in dy: a loss that is scaled, or one of two, trains the same.",
+        _backward,
+        _loss,
+        "cross_entropy_backward(1.0, loss_cache)",
+        cause="scale",
+    ),
+    Mistake(
+        "linear_cross_entropy",
+        "three rows at a time",
+        "the bias forgotten",
+        "The output layer of most language models has none.",
+        "Zero where it must not be.",
+        _backward,
+        "enumerate(parts)",
+        "enumerate(parts[:1])",
+        cause="zero",
+    ),
+    Mistake(
+        "linear_cross_entropy",
+        "three rows at a time",
+        "each stretch averaged",
+        "The mean is the usual reduction, and over one row it is the sum.",
+        "The gradient depends on how many rows are held, and a shorter last stretch weighs more.",
+        _backward,
+        _loss,
+        "cross_entropy_backward(dy, loss_cache) / len(rows[piece])",
+    ),
+]

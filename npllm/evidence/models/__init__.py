@@ -1,0 +1,1 @@
+"""Evidence on the models, a file for each of :mod:`npllm.models`."""

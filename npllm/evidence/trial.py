@@ -1,0 +1,104 @@
+"""What becomes of a mistake: caught here, and what other checks would have said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from npllm.checking import GradcheckReport, gradcheck
+from npllm.checking.pair import Pair, Probe, is_float
+from npllm.checking.trees import Array, leaves, map_leaves
+from npllm.evidence import CASES, Case, Mistake
+
+TORCH_ATOL, TORCH_RTOL = 1e-5, 1e-3  # the defaults of torch.autograd.gradcheck
+ABSOLUTE = 2e-2
+STEP = 1e-6  # torch's
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The verdicts on one mistake.
+
+    Attributes:
+        mistake: what was tried.
+        report: of npllm's checker.
+        torch_passes: central differences within 1e-5 + 1e-3 |numeric| at every element.
+        absolute_passes: within 2e-2 at every element, the loss a mean over the outputs.
+        ones_passes: within 1e-7 by central differences, under a cotangent of ones: the gradient
+            of a sum.
+    """
+
+    mistake: Mistake
+    report: GradcheckReport
+    torch_passes: bool
+    absolute_passes: bool
+    ones_passes: bool
+
+
+def find_case(layer: str, label: str, seed: int = 0) -> Case:
+    """Return the case of that label, its arguments drawn from the seed."""
+    (case,) = (c for c in CASES[layer](np.random.default_rng(seed)) if c.label == label)
+    return case
+
+
+def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
+    """Apply a mistake and check it, here and as others would."""
+    case = find_case(mistake.layer, mistake.label, seed)
+    with mistake.applied():
+        report = gradcheck(case.forward, case.backward, case.args, sizes=case.sizes, seed=seed)
+    if mistake.function.__name__.endswith("_backward"):
+        random, ones = _differences(mistake.layer, mistake.label, seed)
+    else:  # it may be part of the forward
+        with mistake.applied():
+            random, ones = _differences.__wrapped__(mistake.layer, mistake.label, seed)
+    with mistake.applied():
+        pairs, of_sum = _beside(case, *random), _beside(case, *ones)
+    outputs = sum(a.size for _, a in leaves(random[0]) if is_float(a))
+    return Trial(
+        mistake,
+        report,
+        all(bool(np.all(np.abs(g - n) <= TORCH_ATOL + TORCH_RTOL * np.abs(n))) for g, n in pairs),
+        all(bool(np.all(np.abs(g - n) <= ABSOLUTE * outputs)) for g, n in pairs),
+        all(
+            bool(np.all(np.abs(g - n) <= 1e-7 * max(np.abs(n).max(initial=0), 1.0)))
+            for g, n in of_sum
+        ),
+    )
+
+
+Differences = tuple[Any, dict[str, Array]]  # a cotangent, and the gradients under it
+
+
+@cache
+def _differences(layer: str, label: str, seed: int) -> tuple[Differences, Differences]:
+    """Return a case's central differences under a random cotangent, and under one of ones."""
+    case = find_case(layer, label, seed)
+    pair = Pair(case.forward, case.backward, case.args, np.float64)
+    y, _ = pair.run(pair.args)
+    rng = np.random.default_rng((seed, 7))
+    random: Differences = map_leaves(lambda a: rng.standard_normal(a.shape) * is_float(a), y), {}
+    ones: Differences = map_leaves(lambda a: np.ones(a.shape) * is_float(a), y), {}
+    probe = Probe(pair, [], "real")
+    for name, x in pair.leaves.items():
+        for _, gradients in (random, ones):
+            gradients[name] = np.empty(x.shape)
+        for index in np.ndindex(x.shape):
+            line = probe.line(name, index)
+            ahead, behind = line.outputs(STEP), line.outputs(-STEP)
+            for dy, gradients in (random, ones):
+                gradients[name][index] = sum(
+                    np.sum(v * (a - b) / (2 * STEP))
+                    for (_, v), a, b in zip(leaves(dy), ahead, behind, strict=True)
+                )
+    return random, ones
+
+
+def _beside(case: Case, dy: Any, numeric: dict[str, Array]) -> list[tuple[Array, Array]]:
+    """Return what one call of the backward claims, beside the central differences."""
+    pair = Pair(case.forward, case.backward, case.args, np.float64)
+    _, kept = pair.run(pair.args)
+    claims = pair.gradients(map_leaves(np.copy, dy), kept)
+    return [(np.array(claim), numeric[name]) for name, claim in claims.items()]

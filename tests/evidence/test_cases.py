@@ -1,0 +1,35 @@
+"""The checker accepts every right gradient, and no zeros in its place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npllm.checking import gradcheck
+from npllm.checking.trees import map_leaves
+from npllm.evidence import CASES, Case
+
+ALL_CASES = [
+    pytest.param(name, case, id=f"{name}: {case.label}")
+    for name, cases in CASES.items()
+    for case in cases(np.random.default_rng(0))
+]
+
+
+@pytest.mark.parametrize(("name", "case"), ALL_CASES)
+def test_every_gradient_is_right(name: str, case: Case) -> None:
+    report = gradcheck(case.forward, case.backward, case.args)
+    assert report.passed, f"\n{report}"
+
+
+@pytest.mark.parametrize(("name", "case"), ALL_CASES)
+def test_zeros_are_rejected(name: str, case: Case) -> None:
+    y, cache = case.forward(*case.args)
+    right = case.backward(map_leaves(lambda a: np.ones(a.shape), y), cache)
+
+    def backward(dy: object, cache: object) -> object:
+        return map_leaves(np.zeros_like, right)
+
+    report = gradcheck(case.forward, backward, case.args, methods=("complex",))
+    # with p = 1 dropout's gradient is zero, and so is what a relu or a mask never lets through
+    assert report.passed == (case.label == "p = 1.0")

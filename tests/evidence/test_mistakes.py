@@ -1,0 +1,83 @@
+"""The checker rejects every mistake of the atlas, and names its cause where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from npllm.checking import gradcheck
+from npllm.cli.atlas import lesson, table
+from npllm.evidence import CASES, MISTAKES, Mistake
+from npllm.evidence.trial import Trial, find_case, try_mistake
+
+# what the numbers can show, if a mistake of that kind is in the atlas
+NAMED = {
+    "accumulated",
+    "aliased",
+    "argument_added",
+    "epsilon",
+    "factor",
+    "first_step",
+    "float32",
+    "mean_term",
+    "mutated_dy",
+    "mutated_input",
+    "nonlinear",
+    "not_zero",
+    "permuted",
+    "random",
+    "repeated_ids",
+    "returned_dy",
+    "scale",
+    "sign",
+    "stale",
+    "transposed",
+    "zero",
+}
+
+
+@pytest.fixture(scope="module")
+def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
+    """What became of each mistake; printed as a table when the last has been tried."""
+    done: list[Trial] = []
+    yield done
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n\n{table(done)}")
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.layer}: {m.slip}")
+def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) -> None:
+    code = mistake.function.__code__
+    trial = try_mistake(mistake)
+    trials.append(trial)
+    assert not trial.report.passed
+    if mistake.cause:
+        assert mistake.cause in {cause.key for cause in trial.report.causes}, str(trial.report)
+    text = lesson(trial)
+    assert mistake.why in text
+    assert mistake.tell in text
+    assert mistake.function.__code__ is code  # as it was: the right one, see below
+
+
+@pytest.mark.parametrize(("layer", "label"), sorted({(m.layer, m.label) for m in MISTAKES}))
+def test_without_a_mistake_the_case_passes(layer: str, label: str) -> None:
+    case = find_case(layer, label)
+    assert gradcheck(case.forward, case.backward, case.args, methods=("complex",)).passed
+
+
+def test_the_atlas_is_large_and_covers_every_layer_and_cause() -> None:
+    assert len(MISTAKES) >= 208
+    assert len({(m.layer, m.slip) for m in MISTAKES}) == len(MISTAKES)
+    counts = {layer: sum(m.layer == layer for m in MISTAKES) for layer in CASES}
+    assert min(counts.values()) >= 2, counts
+    assert {m.cause for m in MISTAKES} >= NAMED
+    assert sum(m.wild for m in MISTAKES) >= 10
+
+
+def test_a_mistake_whose_source_has_gone_says_so() -> None:
+    mistake = next(m for m in MISTAKES if m.layer == "embedding")
+    gone = Mistake(**{**vars(mistake), "source": "no such line"})
+    with pytest.raises(ValueError, match="must occur once in embedding_backward: mend the mistake"):
+        gone.applied().__enter__()
