@@ -30,7 +30,7 @@ class Predictor(Protocol):
     ) -> tuple[Array, Any]:
         """Return the logits (B, T, V), or (B, 1, V) of the last token, and the state after ids."""
 
-    def select(self, state: Any, rows: Any) -> Any:
+    def rows_of_state(self, state: Any, rows: Any) -> Any:
         """Return the state of some of the batch's rows, in any order, repeated or not."""
 
 
@@ -241,6 +241,6 @@ def beam_search(
         worst = sorted(map(rank, finished))[-beams:][:1]
         if len(finished) >= beams and length_penalty == 0 and max(map(rank, alive)) <= worst[0]:
             break  # what is alive only grows less likely
-        state = model.select(state, rows)
+        state = model.rows_of_state(state, rows)
         ids = np.array([[beam.ids[-1]] for beam in alive])
     return sorted([*finished, *alive], key=rank, reverse=True)[:beams]

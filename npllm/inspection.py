@@ -9,8 +9,7 @@ import numpy as np
 
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
-from npllm.models import LanguageModel, LSTMLanguageModel
-from npllm.models.transformer import Transformer
+from npllm.models import LanguageModel
 from npllm.text import BytePairTokenizer, Tokenizer
 from npllm.training.evaluation import Evaluation
 
@@ -81,6 +80,7 @@ def inspect(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
         ValueError: the text is empty, too long, or has characters that the vocabulary lacks; or the
             model's numbers are not finite.
 
+    >>> from npllm.models import LSTMLanguageModel
     >>> from npllm.text import CharacterTokenizer
     >>> model = LSTMLanguageModel(vocab_size=3, embed_size=2, hidden_size=2)
     >>> model.parameters["fc.weight"] = model.parameters["fc.bias"] = 0  # equal scores
@@ -98,12 +98,7 @@ def inspect(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
     order = np.argsort(-log_p, axis=-1, kind="stable")  # (T, V)
     top_ids = order[:, :top]
     ranks = (order[:-1] == ids[1:, None]).argmax(axis=-1) + 1
-    attention: tuple[Array, ...] = ()
-    gates: tuple[Array, ...] = ()
-    if isinstance(model, Transformer):
-        attention = tuple(weights[0] for weights in model.attention_weights(cache))
-    elif isinstance(model, LSTMLanguageModel):
-        gates = tuple(g[0].mean(axis=-1)[:, _ALL_BUT_G] for g in model.gates(cache))
+    views = model.views(cache)
     return Inspection(
         model=_described(model),
         ids=ids,
@@ -114,8 +109,8 @@ def inspect(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
         top_ids=top_ids,
         top_tokens=tuple(tuple(_token(tokenizer, i) for i in row) for row in top_ids),
         top_log_probabilities=np.take_along_axis(log_p, top_ids, axis=-1),
-        attention=attention,
-        gates=gates,
+        attention=tuple(weights[0] for weights in views.attention),
+        gates=tuple(gates[0].mean(axis=-1)[:, _ALL_BUT_G] for gates in views.gates),
     )
 
 

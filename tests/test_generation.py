@@ -86,7 +86,7 @@ class Fixed:
     def predict(self, ids, state=None, **options):
         return np.tile(self.logits, (len(ids), 1, 1)), state
 
-    def select(self, state, rows):
+    def rows_of_state(self, state, rows):
         return state
 
 

@@ -200,9 +200,9 @@ def test_a_token_looks_back_only_and_spreads_what_it_has(name):
 @pytest.mark.parametrize("name", ["gpt", "llama"])
 def test_what_a_model_remembers_is_looked_at_too(name):
     model, ids = MODELS[name], CHARACTERS.encode(TEXT)[None]
-    whole = model.attention_weights(model.forward(ids)[1])
+    whole = model.views(model.forward(ids)[1]).attention
     _, memory = model.predict(ids[:, :9])
-    rest = model.attention_weights(model.forward(ids[:, 9:], memory)[1])
+    rest = model.views(model.forward(ids[:, 9:], memory)[1]).attention
     np.testing.assert_allclose(rest, [layer[:, :, 9:] for layer in whole], atol=1e-12)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npllm.checking.conduct import Conduct, Elsewhere
+from npllm.checking.behaviour import Behaviour, Elsewhere
 from npllm.checking.diagnosis import Evidence, diagnose
 from npllm.checking.methods import (
     DERIVATIVES,
@@ -20,7 +20,7 @@ from npllm.checking.methods import (
     mass_of,
     precision_of,
 )
-from npllm.checking.neighbourhood import Neighbourhood
+from npllm.checking.neighbourhood import GENTLER, Neighbourhood
 from npllm.checking.pair import Direction, Pair, Probe, drawn, is_float, product
 from npllm.checking.report import ArgumentReport, Cause, Comparison
 from npllm.checking.trees import Array, leaves
@@ -44,7 +44,7 @@ class ArgumentCheck:
         dy: Any,
         sizes: Mapping[float, str],
         before: Elsewhere | None,
-        result: Conduct,
+        result: Behaviour,
     ) -> None:
         self.before, self.gradients, self.earlier = before, result.gradients, result.earlier
         self.dy = dy
@@ -129,7 +129,10 @@ class ArgumentCheck:
             return False
         off = abs(product(earlier, 0) - numeric.value)
         limit = math.sqrt(self.limits[method]) * max(_norm(earlier), abs(numeric.value))
-        return bool(off > limit + self._out_of_sight(method, name, gradient, [0], np.ones(1)))
+        if off <= limit + self._out_of_sight(method, name, gradient, [0], np.ones(1)):
+            return False
+        # what uses something of its own is wrong at other points too
+        return not self.nearby.right_when_gentler(method, name, [0], 0, off)
 
     def _compare(
         self, method: Method, name: str, gradient: Array, directions: list[Direction]
@@ -169,7 +172,7 @@ class ArgumentCheck:
             worst = int(np.argmax(np.abs(analytic - numeric)))
             if self.nearby.right_when_gentler(*known, worst, off) or (
                 legible
-                and self.nearby.right_when_gentler(*known, worst, 0.0)
+                and self.nearby.right_when_gentler(*known, worst, 0.0, GENTLER)
                 and self.nearby.steadiness(*known, analytic - numeric) < 0.5
             ):
                 comparison = replace(comparison, rounding=comparison.error)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npllm.checking.conduct import clip_limit
+from npllm.checking.behaviour import clip_limit
 from npllm.checking.report import Cause
 from npllm.checking.trees import Array
 

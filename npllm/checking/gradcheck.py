@@ -1,7 +1,7 @@
 """Gradient checking: a backward pass against derivatives computed from its forward alone.
 
 For a forward f, a random cotangent v and L(x) = sum(v * f(x)), the backward claims dL/dx. The
-methods of :mod:`npllm.checking.methods` compute it again; :mod:`npllm.checking.conduct` calls the
+methods of :mod:`npllm.checking.methods` compute it again; :mod:`npllm.checking.behaviour` calls the
 pair as training would; :mod:`npllm.checking.diagnosis` says why, where they disagree.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npllm.checking.behaviour import FINDINGS, behaviour, elsewhere
 from npllm.checking.comparison import ArgumentCheck
-from npllm.checking.conduct import FINDINGS, conduct, elsewhere
 from npllm.checking.methods import (
     ROUNDING,
     Method,
@@ -125,7 +125,7 @@ def gradcheck(
         return GradcheckReport((), (nan,), (), str(pair.dtype))
     dy = map_leaves(lambda a: _like_floats(rng.standard_normal(a.shape), a), y)
     # two runs of the same numbers may differ by a rounding, no more
-    result = conduct(pair, dy, before, 2**12 * pair.eps)
+    result = behaviour(pair, dy, before, 2**12 * pair.eps)
     findings = [*_too_short(y, pair, "the forward returns {} for float64"), *result.found]
     if result.gradients is None:  # nothing can be compared, so nothing is allowed
         return GradcheckReport((), tuple(findings), (), str(pair.dtype))

@@ -18,6 +18,8 @@ from npllm.checking.trees import Array, map_leaves
 
 # How far the arguments shrink to find a point where nothing is saturated.
 GENTLER = tuple(2.0**-n for n in (1, 2, 3, 4, 6, 9))
+# There even an RMS norm with an epsilon of 2e-16 is more than the sign of its argument.
+GENTLEST = 2.0**-28
 # What remains of a layer's intermediate numbers, in units of eps, where they cancel.
 CANCELLED = 2**9
 
@@ -53,7 +55,13 @@ class Neighbourhood:
         return np.array([DERIVATIVES[method](x, self.steps[method]).value for x in lines])
 
     def right_when_gentler(
-        self, method: Method, name: str, directions: Sequence[Direction], worst: int, off: float
+        self,
+        method: Method,
+        name: str,
+        directions: Sequence[Direction],
+        worst: int,
+        off: float,
+        factors: Sequence[float] = (*GENTLER, GENTLEST),
     ) -> bool:
         """Whether the gradient is right at smaller arguments, and ``off`` is rounding there.
 
@@ -67,12 +75,13 @@ class Neighbourhood:
             directions: to compare in.
             worst: which of them is furthest off here.
             off: by how much the gradient is wrong here.
+            factors: by which the arguments are multiplied.
         """
         smallest = 1.0 if method == "complex" else self.steps[method] / 2
         share = (CANCELLED if method == "complex" else ROUNDING) * self.pair.eps / smallest
         limit = self.limits[method]
         bound = limit / (1 - limit) if limit < 1 else np.inf
-        for factor in GENTLER:
+        for factor in factors:
             args = map_leaves(
                 lambda a, by=factor: by * a if is_float(a) else a,  # type: ignore[misc]
                 self.pair.args,

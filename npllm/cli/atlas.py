@@ -61,7 +61,7 @@ def lesson(trial: Trial) -> str:
         *(f"    - {line}" for line in mistake.source.splitlines()),
         *(f"    + {line}" for line in mistake.replacement.splitlines()),
         f"  why it passes: {mistake.why}",
-        f"  what gives it away: {mistake.tell}",
+        f"  what gives it away: {mistake.giveaway}",
     ]
     lines += [f"  the checker: {finding}" for finding in trial.report.findings]
     for argument in trial.report.arguments:

@@ -133,7 +133,9 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
     build = MODELS[name]
     model = build(**configuration.config, dtype=np.float64)
     model.parameters.vector[...] = rng.normal(size=model.parameters.vector.size) / 2
-    state = _state(name, configuration, rng)
+    state = model.initial_state(configuration.batch_size)
+    if state is not None:
+        state = tuple(rng.normal(size=a.shape) for a in state)
     errors: dict[str, list[tuple[float, float]]] = {}
     twins: dict[str, list[tuple[float, float]]] = {}
     results: list[float] = []
@@ -234,15 +236,6 @@ def _error(analytic: Array, expected: Array) -> tuple[float, float]:
 def _worst(errors: list[tuple[float, float]]) -> tuple[float, float]:
     relative, ulps = np.max(errors, axis=0)  # NaN counts as the largest
     return float(relative), float(ulps)
-
-
-def _state(name: str, configuration: Configuration, rng: np.random.Generator) -> Any:
-    """Return where an LSTM goes on from; a Transformer begins anew."""
-    if name != "lstm":
-        return None
-    config = configuration.config
-    size = (config.get("num_layers", 1), configuration.batch_size, config["hidden_size"])
-    return rng.normal(size=size), rng.normal(size=size)
 
 
 def _batch(configuration: Configuration, rng: np.random.Generator) -> Batch:

@@ -19,7 +19,7 @@ class Mistake:
         label: of the case there that must catch it.
         slip: what was written instead.
         why: why nothing complains: the shapes fit, the loss falls.
-        tell: what gives it away.
+        giveaway: what gives it away.
         function: the function it is in.
         source: a piece of that function's source that occurs there once.
         replacement: what stands in its place.
@@ -31,7 +31,7 @@ class Mistake:
     label: str
     slip: str
     why: str
-    tell: str
+    giveaway: str
     function: Callable[..., Any]
     source: str
     replacement: str

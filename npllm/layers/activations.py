@@ -6,12 +6,12 @@ Each is y = f(x) of any shape, so each backward is dx = dy f'(x).
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import special
 
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, Mask
 
 
 def sigmoid(x: Array) -> Array:
@@ -21,7 +21,7 @@ def sigmoid(x: Array) -> Array:
     return np.where(positive, 1 / (1 + z), z / (1 + z))
 
 
-def sigmoid_forward(x: Array) -> tuple[Array, Any]:
+def sigmoid_forward(x: Array) -> tuple[Array, Array]:
     """Apply y = 1 / (1 + exp(-x)).
 
     >>> y, _ = sigmoid_forward(np.array([0.0, np.log(3.0)]))
@@ -32,13 +32,13 @@ def sigmoid_forward(x: Array) -> tuple[Array, Any]:
     return y, y
 
 
-def sigmoid_backward(dy: Array, cache: Any) -> Array:
+def sigmoid_backward(dy: Array, cache: Array) -> Array:
     """Return dx = dy y (1 - y)."""
     y = cache
     return dy * y * (1 - y)
 
 
-def tanh_forward(x: Array) -> tuple[Array, Any]:
+def tanh_forward(x: Array) -> tuple[Array, Array]:
     """Apply y = tanh(x).
 
     >>> y, _ = tanh_forward(np.array([np.log(2.0)]))
@@ -49,13 +49,13 @@ def tanh_forward(x: Array) -> tuple[Array, Any]:
     return y, y
 
 
-def tanh_backward(dy: Array, cache: Any) -> Array:
+def tanh_backward(dy: Array, cache: Array) -> Array:
     """Return dx = dy (1 - y^2)."""
     y = cache
     return dy * (1 - y * y)
 
 
-def relu_forward(x: Array) -> tuple[Array, Any]:
+def relu_forward(x: Array) -> tuple[Array, Mask]:
     """Apply y = max(x, 0). At 0 the derivative is taken as 0, as in torch.
 
     >>> y, _ = relu_forward(np.array([-2.0, 3.0]))
@@ -66,13 +66,23 @@ def relu_forward(x: Array) -> tuple[Array, Any]:
     return np.where(positive, x, np.zeros((), x.dtype)), positive
 
 
-def relu_backward(dy: Array, cache: Any) -> Array:
+def relu_backward(dy: Array, cache: Mask) -> Array:
     """Return dx = dy where x > 0, and 0 elsewhere."""
     positive = cache
     return np.where(positive, dy, np.zeros((), dy.dtype))
 
 
-def gelu_forward(x: Array, approximate: Literal["none", "tanh"] = "none") -> tuple[Array, Any]:
+class GeluCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    x: Array
+    phi: Array
+    approximate: Literal["none", "tanh"]
+
+
+def gelu_forward(
+    x: Array, *, approximate: Literal["none", "tanh"] = "none"
+) -> tuple[Array, GeluCache]:
     """Apply y = x Phi(x), Phi the standard normal distribution function.
 
     Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2: Phi(x) is
@@ -92,10 +102,10 @@ def gelu_forward(x: Array, approximate: Literal["none", "tanh"] = "none") -> tup
         phi = 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     else:
         raise ValueError(f'approximate must be "none" or "tanh", got {approximate!r}')
-    return x * phi, (x, phi, approximate)
+    return x * phi, GeluCache(x, phi, approximate)
 
 
-def gelu_backward(dy: Array, cache: Any) -> Array:
+def gelu_backward(dy: Array, cache: GeluCache) -> Array:
     """Return dx = dy (Phi(x) + x Phi'(x)).
 
     Exactly, Phi' is the normal density exp(-x^2 / 2) / sqrt(2 pi). In the tanh form, with
@@ -110,7 +120,14 @@ def gelu_backward(dy: Array, cache: Any) -> Array:
     return dy * (phi + x * slope)
 
 
-def silu_forward(x: Array) -> tuple[Array, Any]:
+class SiluCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    x: Array
+    s: Array  # sigmoid(x)
+
+
+def silu_forward(x: Array) -> tuple[Array, SiluCache]:
     """Apply y = x sigmoid(x), also called swish.
 
     Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units" (2017), equation 5.
@@ -120,10 +137,10 @@ def silu_forward(x: Array) -> tuple[Array, Any]:
     True
     """
     s = sigmoid(x)
-    return x * s, (x, s)
+    return x * s, SiluCache(x, s)
 
 
-def silu_backward(dy: Array, cache: Any) -> Array:
+def silu_backward(dy: Array, cache: SiluCache) -> Array:
     """Return dx = dy (s + x s (1 - s)), s = sigmoid(x)."""
     x, s = cache
     return dy * (s + x * s * (1 - s))

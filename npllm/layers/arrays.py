@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[Any]  # real or complex floating numbers, of one dtype in a call
+Ids = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
+Shape = tuple[int, ...]
 
 
-def check_ids(ids: npt.ArrayLike, size: int, name: str = "ids") -> Array:
+def check_ids(ids: npt.ArrayLike, size: int, name: str = "ids") -> Ids:
     """Return ``ids`` as an integer array, every entry of it in [0, size).
 
     Raises:
@@ -27,7 +30,7 @@ def check_ids(ids: npt.ArrayLike, size: int, name: str = "ids") -> Array:
     return array
 
 
-def check_shape(array: Array, expected: tuple[int, ...], name: str) -> None:
+def check_shape(array: npt.NDArray[np.generic], expected: Shape, name: str) -> None:
     """Raise ValueError, naming the argument, unless ``array`` has the expected shape."""
     if array.shape != expected:
         raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
@@ -50,7 +53,7 @@ def as_rows(array: Array) -> Array:
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
-def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
+def unbroadcast(gradient: Array, shape: Shape) -> Array:
     """Sum ``gradient`` over the axes along which ``shape`` was broadcast to reach it.
 
     Broadcasting copies one value to many places, so its derivative adds what comes back from them.

@@ -3,13 +3,61 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_shape, unbroadcast
-from npllm.layers.dropout import dropout_backward, dropout_forward
-from npllm.layers.softmax import softmax_backward, softmax_forward
+from npllm.layers.arrays import Array, Mask, Shape, check_shape, unbroadcast
+from npllm.layers.dropout import DropoutCache, dropout_backward, dropout_forward
+from npllm.layers.softmax import SoftmaxCache, softmax_backward, softmax_forward
+
+
+class Sight(NamedTuple):
+    """Which keys a query may see.
+
+    Attributes:
+        mask: booleans that broadcast to the scores; True where a query may see a key.
+        causal: query t sees the keys 0..t + offset only.
+        window: how many positions away a key is out of sight; None where none is.
+        offset: the position of the first query, that of the first key being 0.
+    """
+
+    mask: Mask | None = None
+    causal: bool = False
+    window: int | None = None
+    offset: int = 0
+
+    def of(self, tq: int, tk: int) -> Mask | None:
+        """Return what broadcasts to (..., Tq, Tk), or None where every query sees every key."""
+        mask, causal, window, offset = self
+        if window is not None and window < 1:
+            raise ValueError(f"window must be at least 1, got {window}")
+        visible = None if mask is None else np.asarray(mask)
+        if causal:
+            seen = np.tri(tq, tk, offset, dtype=np.bool_)  # (Tq, Tk)
+            visible = seen if visible is None else visible & seen
+        if window is not None:
+            near = np.tri(tq, tk, offset + window - 1, dtype=np.bool_)
+            near &= ~np.tri(tq, tk, offset - window, dtype=np.bool_)
+            visible = near if visible is None else visible & near
+        return visible
+
+
+class AttentionCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    q: Array
+    k: Array
+    v: Array
+    bias_shape: Shape | None
+    scale: float
+    tanh: Array | None  # (..., Tq, Tk), where there is a soft cap
+    weights: Array  # (..., Tq, Tk)
+    softmax: SoftmaxCache
+    dropped: Array  # (..., Tq, Tk), the weights after dropout
+    dropout: DropoutCache
+    y_shape: Shape
+    return_weights: bool
 
 
 def attention_forward(
@@ -17,7 +65,7 @@ def attention_forward(
     k: Array,
     v: Array,
     *,
-    mask: Array | None = None,
+    mask: Mask | None = None,
     bias: Array | None = None,
     causal: bool = False,
     window: int | None = None,
@@ -27,7 +75,7 @@ def attention_forward(
     dropout: float = 0.0,
     rng: np.random.Generator | None = None,
     return_weights: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Any, AttentionCache]:
     """Apply y = softmax(scale Q K^T + bias) V, each query over the keys it may see.
 
     Vaswani et al., "Attention Is All You Need" (2017), equation 1; section 4.2 of the seed.
@@ -89,29 +137,39 @@ def attention_forward(
         scores = softcap * tanh
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
-    visible = _visible(mask, causal, window, offset, scores.shape)
+    visible = Sight(mask, causal, window, offset).of(*scores.shape[-2:])
     if visible is not None:
         scores = np.where(visible, scores, np.asarray(-np.inf, scores.dtype))
     weights, softmax_cache = softmax_forward(scores)
-    dropped, dropout_cache = dropout_forward(weights, dropout, rng)
+    dropped, dropout_cache = dropout_forward(weights, p=dropout, rng=rng)
     y = dropped @ v  # (..., Tq, Dv)
-    bias_shape = None if bias is None else bias.shape
-    caches = (tanh, softmax_cache, dropout_cache)
-    cache = (q, k, v, bias_shape, scale, caches, dropped, y.shape, return_weights)
+    cache = AttentionCache(
+        q,
+        k,
+        v,
+        None if bias is None else bias.shape,
+        scale,
+        tanh,
+        weights,
+        softmax_cache,
+        dropped,
+        dropout_cache,
+        y.shape,
+        return_weights,
+    )
     return ((y, weights) if return_weights else y), cache
 
 
-def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
+def attention_backward(dy: Any, cache: AttentionCache) -> tuple[Array, ...]:
     """Return dq, dk, dv and, where there was a bias, dbias.
 
     Args:
         dy: (..., Tq, Dv); where the weights were returned, the pair (dy, dweights).
         cache: what :func:`attention_forward` returned.
     """
-    q, k, v, bias_shape, scale, caches, dropped, y_shape, returned_weights = cache
-    tanh, softmax_cache, dropout_cache = caches
-    dy, dweights_returned = dy if returned_weights else (dy, None)
-    check_shape(dy, y_shape, "dy")
+    q, k, v, bias_shape, scale, tanh, _, softmax_cache, dropped, dropout_cache, *_ = cache
+    dy, dweights_returned = dy if cache.return_weights else (dy, None)
+    check_shape(dy, cache.y_shape, "dy")
     # y = dropped @ v
     ddropped = dy @ v.swapaxes(-1, -2)  # (..., Tq, Tk)
     dv = dropped.swapaxes(-1, -2) @ dy  # (..., Tk, Dv)
@@ -139,20 +197,17 @@ def attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
     )
 
 
-def attention_weights(cache: Any) -> Array:
+def attention_weights(cache: AttentionCache) -> Array:
     """Return the softmax of :func:`attention_forward`, (..., Tq, Tk), before dropout.
 
     >>> _, cache = attention_forward(np.zeros((2, 4)), np.zeros((2, 4)), np.ones((2, 1)))
     >>> attention_weights(cache).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
-    _, _, _, _, _, (_, (weights, _), _), *_ = cache
-    return weights.copy()
+    return cache.weights.copy()
 
 
-def check_attention(
-    q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None
-) -> tuple[int, ...]:
+def check_attention(q: Array, k: Array, v: Array, mask: Mask | None, bias: Array | None) -> Shape:
     """Return the leading axes of the scores of attention.
 
     Raises:
@@ -179,21 +234,3 @@ def check_attention(
             got = np.asarray(array).shape
             raise ValueError(f"{name} must broadcast to {shape}, got {got}") from None
     return lead
-
-
-def _visible(
-    mask: Array | None, causal: bool, window: int | None, offset: int, shape: tuple[int, ...]
-) -> Array | None:
-    """Return which keys each query may see, or None where it sees all of them."""
-    if window is not None and window < 1:
-        raise ValueError(f"window must be at least 1, got {window}")
-    visible = None if mask is None else np.asarray(mask)
-    tq, tk = shape[-2:]
-    if causal:
-        seen = np.tri(tq, tk, offset, dtype=np.bool_)  # (Tq, Tk)
-        visible = seen if visible is None else visible & seen
-    if window is not None:
-        near = np.tri(tq, tk, offset + window - 1, dtype=np.bool_)
-        near &= ~np.tri(tq, tk, offset - window, dtype=np.bool_)
-        visible = near if visible is None else visible & near
-    return visible

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, check_ids, check_probability, check_shape
+from npllm.layers.arrays import Array, Ids, check_ids, check_probability, check_shape
 from npllm.layers.embedding import one_hot
 from npllm.layers.softmax import log_softmax_forward
 
@@ -18,6 +18,18 @@ Reduction = Literal["none", "mean", "sum"]
 SUM_TOLERANCE = float(np.sqrt(np.finfo(np.float32).eps))
 
 
+class CrossEntropyCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    log_p: Array  # (..., V)
+    ids: Ids | None  # (...), None where the targets are distributions
+    row_weight: Array  # (...)
+    q: Array | None  # (..., V), the smoothed and weighted targets; None where they are one-hot
+    divisor: Array
+    reduction: Reduction
+    soft_factor: tuple[Array | None, float] | None  # by which a distribution enters q
+
+
 def cross_entropy_forward(
     logits: Array,
     targets: npt.ArrayLike,
@@ -26,7 +38,7 @@ def cross_entropy_forward(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, CrossEntropyCache]:
     """Apply L = -sum_i y_i log p_i to each row, with p the softmax of its logits.
 
     Args:
@@ -66,8 +78,8 @@ def cross_entropy_forward(
         weight = weight.astype(logits.dtype)
     targets = np.asarray(targets)
     log_p, _ = log_softmax_forward(logits)
-    ids: Any = None
-    q = None
+    ids: Ids | None = None
+    q: Array | None = None
     if targets.dtype.kind in "iu":
         ids, row_weight = _hard_targets(targets, logits, weight, ignore_index)  # (...)
         if label_smoothing:
@@ -85,6 +97,7 @@ def cross_entropy_forward(
         loss = -_product(q, log_p).sum(axis=-1)  # (...)
     else:
         # y is one-hot: of the sum over i, one term remains
+        assert ids is not None
         at_target = np.take_along_axis(log_p, ids[..., None], axis=-1)[..., 0]
         loss = -_product(row_weight, at_target)  # (...)
     # the mean is over the rows that count, each with the weight of its class
@@ -93,10 +106,11 @@ def cross_entropy_forward(
         divisor = np.ones((), logits.dtype)
     result = loss if reduction == "none" else loss.sum() / divisor
     soft_factor = None if ids is not None else (weight, 1 - label_smoothing)
-    return np.asarray(result), (log_p, ids, row_weight, q, divisor, reduction, soft_factor)
+    cache = CrossEntropyCache(log_p, ids, row_weight, q, divisor, reduction, soft_factor)
+    return np.asarray(result), cache
 
 
-def cross_entropy_backward(dy: npt.ArrayLike, cache: Any) -> Any:
+def cross_entropy_backward(dy: npt.ArrayLike, cache: CrossEntropyCache) -> Any:
     """Return dlogits; where the targets are distributions, the pair (dlogits, dtargets).
 
     With q_i the smoothed and weighted y_i, L = -sum_i q_i log p_i. The logits enter through
@@ -116,6 +130,7 @@ def cross_entropy_backward(dy: npt.ArrayLike, cache: Any) -> Any:
     # loss = -(q * log_p).sum(axis=-1), log_p = log_softmax(logits)
     dlogits = np.exp(log_p)  # (..., V)
     if q is None:
+        assert ids is not None
         dlogits *= row_weight[..., None]
         at_target = np.take_along_axis(dlogits, ids[..., None], axis=-1)
         np.put_along_axis(dlogits, ids[..., None], at_target - row_weight[..., None], axis=-1)
@@ -132,8 +147,8 @@ def cross_entropy_backward(dy: npt.ArrayLike, cache: Any) -> Any:
 
 
 def _hard_targets(
-    targets: Array, logits: Array, weight: Array | None, ignore_index: int
-) -> tuple[Array, Array]:
+    targets: Ids, logits: Array, weight: Array | None, ignore_index: int
+) -> tuple[Ids, Array]:
     """Return the ids, 0 where ignored, and the weight of each row, 0 where ignored."""
     check_shape(targets, logits.shape[:-1], "targets")
     kept = targets != ignore_index

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_probability, check_shape
+from npllm.layers.arrays import Array, Shape, check_probability, check_shape
+
+
+class DropoutCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    mask: Array | None  # of factors; None where nothing was dropped
+    shape: Shape
 
 
 def dropout_forward(
-    x: Array, p: float = 0.5, rng: np.random.Generator | None = None, training: bool = True
-) -> tuple[Array, Any]:
+    x: Array, *, p: float = 0.5, rng: np.random.Generator | None = None, training: bool = True
+) -> tuple[Array, DropoutCache]:
     """Zero each element with probability ``p`` and scale the others by 1 / (1 - p).
 
     Srivastava et al., "Dropout" (2014), in the inverted form that leaves the expectation of every
@@ -31,22 +38,22 @@ def dropout_forward(
     Raises:
         ValueError: ``p`` is no probability, or a mask is due and ``rng`` is None.
 
-    >>> y, _ = dropout_forward(np.ones(8), 0.5, np.random.default_rng(0))
+    >>> y, _ = dropout_forward(np.ones(8), p=0.5, rng=np.random.default_rng(0))
     >>> sorted(set(y.tolist()))  # 0, or 1 / (1 - 0.5)
     [0.0, 2.0]
     """
     check_probability(p, "p")
     if not training or p == 0:
-        return x.copy(), (None, x.shape)
+        return x.copy(), DropoutCache(None, x.shape)
     if rng is None:
         raise ValueError("rng must be a numpy.random.Generator where dropout is on, got None")
     kept = rng.random(x.shape, dtype=np.float32) >= p
     scale = 0.0 if p == 1 else 1 / (1 - p)
     mask = kept.astype(x.real.dtype) * np.asarray(scale, x.real.dtype)
-    return x * mask, (mask, x.shape)
+    return x * mask, DropoutCache(mask, x.shape)
 
 
-def dropout_backward(dy: Array, cache: Any) -> Array:
+def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """Return dx = dy times the mask of the forward: the same elements, the same factor."""
     mask, shape = cache
     check_shape(dy, shape, "dy")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from npllm.layers.arrays import Array, as_rows, check_ids, check_shape
+from npllm.layers.arrays import Array, Ids, as_rows, check_ids, check_shape
 
 
 def one_hot(ids: npt.ArrayLike, size: int, dtype: npt.DTypeLike = np.float64) -> Array:
@@ -31,9 +31,18 @@ def one_hot(ids: npt.ArrayLike, size: int, dtype: npt.DTypeLike = np.float64) ->
     return x
 
 
+class EmbeddingCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    ids: Ids
+    shape: tuple[int, int]  # of the weight: (V, E)
+    dtype: np.dtype[np.inexact]
+    padding_idx: int | None
+
+
 def embedding_forward(
-    ids: npt.ArrayLike, weight: Array, padding_idx: int | None = None
-) -> tuple[Array, Any]:
+    ids: npt.ArrayLike, weight: Array, *, padding_idx: int | None = None
+) -> tuple[Array, EmbeddingCache]:
     """Look up the row of ``weight`` that belongs to each id.
 
     Section 4.1 writes e = W_emb x with the one-hot x as a column and W_emb as (E, V). ``weight`` is
@@ -65,10 +74,10 @@ def embedding_forward(
             f"padding_idx must lie in [{-len(weight)}, {len(weight)}), got {padding_idx}"
         )
     y = weight[ids]  # (..., E)
-    return y, (ids, weight.shape, weight.dtype, padding_idx)
+    return y, EmbeddingCache(ids, (len(weight), weight.shape[1]), weight.dtype, padding_idx)
 
 
-def embedding_backward(dy: Array, cache: Any) -> Array:
+def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
     """Return dweight: each row of ``dy`` added to the row of ``weight`` it came from.
 
     y = x W with x = one_hot(ids), so dW = x^T dy. x is sparse, one entry a row, and so is the

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
-from npllm.layers.arrays import Array, as_rows, check_last_axis, check_shape
+from npllm.layers.arrays import Array, Shape, as_rows, check_last_axis, check_shape
 
 
-def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Any]:
+class LinearCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    rows: Array  # (M, I)
+    weight: Array
+    has_bias: bool
+    shape: Shape  # of x
+
+
+def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, LinearCache]:
     """Apply y = x W^T + b to the last axis of ``x``.
 
     Args:
@@ -35,10 +44,11 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
     y = rows @ weight.T  # (M, O)
     if bias is not None:
         y += bias
-    return y.reshape(*x.shape[:-1], len(weight)), (rows, weight, bias is not None, x.shape)
+    cache = LinearCache(rows, weight, bias is not None, x.shape)
+    return y.reshape(*x.shape[:-1], len(weight)), cache
 
 
-def linear_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
+def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, ...]:
     """Return dx, dweight and, where there was a bias, dbias.
 
     y_o = sum_i x_i W_oi + b_o, so dx_i = sum_o dy_o W_oi and dW_oi = dy_o x_i; a weight that is

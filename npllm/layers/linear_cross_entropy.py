@@ -8,26 +8,43 @@ backward a second time. Each stretch of rows is :mod:`npllm.layers.linear` follo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from npllm.layers.arrays import Array, as_rows, check_shape
-from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
-from npllm.layers.linear import linear_backward, linear_forward
+from npllm.layers.arrays import Array, Ids, Shape, as_rows, check_shape
+from npllm.layers.cross_entropy import (
+    CrossEntropyCache,
+    cross_entropy_backward,
+    cross_entropy_forward,
+)
+from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 
 LOGITS = 2**22  # held at a time: 16 MB in float32
+
+
+class LinearCrossEntropyCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    rows: Array  # (M, E)
+    weight: Array
+    ids: Ids  # (M,)
+    bias: Array | None
+    ignore_index: int
+    pieces: list[slice]
+    shape: Shape  # of x
 
 
 def linear_cross_entropy_forward(
     x: Array,
     weight: Array,
-    targets: Array,
+    targets: npt.ArrayLike,
     bias: Array | None = None,
     *,
     ignore_index: int = -100,
     logits: int = LOGITS,
-) -> tuple[Array, Any]:
+) -> tuple[Array, LinearCrossEntropyCache]:
     """Sum L = -log p_target over the rows, p = softmax(x W^T + b).
 
     Args:
@@ -57,14 +74,16 @@ def linear_cross_entropy_forward(
     rows, ids = as_rows(x), targets.ravel()  # (M, E), (M,)
     size = max(1, logits // max(len(weight), 1))
     pieces = [slice(start, start + size) for start in range(0, len(rows), size)]
-    cache = (rows, weight, ids, bias, ignore_index, pieces, x.shape)
+    cache = LinearCrossEntropyCache(rows, weight, ids, bias, ignore_index, pieces, x.shape)
     loss = np.zeros((), x.dtype)
     for piece in pieces:
         loss += _piece(cache, piece)[0]
     return loss, cache
 
 
-def linear_cross_entropy_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
+def linear_cross_entropy_backward(
+    dy: npt.ArrayLike, cache: LinearCrossEntropyCache
+) -> tuple[Array, ...]:
     """Return dx, dweight and, where there was a bias, dbias.
 
     Args:
@@ -84,7 +103,9 @@ def linear_cross_entropy_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
     return dx.reshape(shape), *gradients
 
 
-def _piece(cache: Any, piece: slice) -> tuple[Array, Any, Any]:
+def _piece(
+    cache: LinearCrossEntropyCache, piece: slice
+) -> tuple[Array, LinearCache, CrossEntropyCache]:
     """Return the summed loss of some rows, and both caches."""
     rows, weight, ids, bias, ignore_index, _, _ = cache
     logits, linear_cache = linear_forward(rows[piece], weight, bias)

@@ -7,13 +7,13 @@ one layer in one direction; here the layers and directions are put together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, check_ids, check_shape
-from npllm.layers.dropout import dropout_backward, dropout_forward
+from npllm.layers.arrays import Array, Mask, check_ids, check_shape
+from npllm.layers.dropout import DropoutCache, dropout_backward, dropout_forward
 from npllm.layers.lstm_direction import (
     DirectionCache,
     DirectionWeights,
@@ -24,8 +24,20 @@ from npllm.layers.lstm_direction import (
 State = tuple[Array, Array]
 
 
+class LSTMCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    layers: list[list[str]]  # the suffixes of each layer's directions
+    directions: list[DirectionCache]  # in the order of the states
+    dropouts: list[DropoutCache]  # below each layer but the first
+    lengths: npt.ArrayLike | None
+    single: bool
+    batch_first: bool
+    has_state: bool
+
+
 def lstm_forward(
-    x: Array,
+    x: npt.ArrayLike,
     weights: Mapping[str, Array],
     state: State | None = None,
     *,
@@ -34,7 +46,7 @@ def lstm_forward(
     batch_first: bool = False,
     dropout: float = 0.0,
     rng: np.random.Generator | None = None,
-) -> tuple[tuple[Array, State], Any]:
+) -> tuple[tuple[Array, State], LSTMCache]:
     """Run an LSTM over a batch of sequences.
 
     Args:
@@ -91,14 +103,15 @@ def lstm_forward(
     if embedding is not None:
         y = check_ids(y, len(embedding), "x")
     h0, c0 = _initial_state(state, layers, weights, batch, single)
-    hidden, shown = c0.shape[-1], h0.shape[-1]
+    hidden, output_size = c0.shape[-1], h0.shape[-1]
 
     caches: list[DirectionCache] = []
-    dropout_caches, h_n, c_n = [], [], []
+    dropout_caches: list[DropoutCache] = []
+    h_n, c_n = [], []
     for depth, suffixes in enumerate(layers):
         table = embedding if depth == 0 else None
         if depth > 0:
-            y, dropout_cache = dropout_forward(y, dropout, rng)
+            y, dropout_cache = dropout_forward(y, p=dropout, rng=rng)
             dropout_caches.append(dropout_cache)
         outputs = []
         for suffix in suffixes:
@@ -106,7 +119,7 @@ def lstm_forward(
             reverse = suffix.endswith("_reverse")
             seen = _reversed(y, lengths) if reverse else y
             source, ids = (seen, None) if table is None else (table, seen)
-            picked = DirectionWeights.pick(weights, suffix, source.shape[-1], hidden, shown)
+            picked = DirectionWeights.pick(weights, suffix, source.shape[-1], hidden, output_size)
             out, h, c, direction_cache = lstm_direction_forward(
                 source, ids, h0[index], c0[index], picked, real
             )
@@ -120,12 +133,13 @@ def lstm_forward(
         y, final = y[:, 0], (final[0][:, 0], final[1][:, 0])
     elif batch_first:
         y = y.swapaxes(0, 1)
-    cache = (layers, caches, dropout_caches, lengths, single, batch_first, state is not None)
+    has_state = state is not None
+    cache = LSTMCache(layers, caches, dropout_caches, lengths, single, batch_first, has_state)
     return (y, final), cache
 
 
 def lstm_backward(
-    dy: tuple[Array, State | None], cache: Any
+    dy: tuple[Array, State | None], cache: LSTMCache
 ) -> tuple[Array, dict[str, Array]] | tuple[Array, dict[str, Array], State]:
     """Return dx, dweights (by name) and, where a state was given, (dh0, dc0).
 
@@ -175,14 +189,13 @@ def lstm_backward(
     return dx, dweights, (dstate[0][:, 0], dstate[1][:, 0]) if single else dstate
 
 
-def lstm_gates(cache: Any) -> list[Array]:
+def lstm_gates(cache: LSTMCache) -> list[Array]:
     """Return i, f, g and o of each layer and direction, (T, B, 4, H), in the order of the states.
 
     Args:
         cache: what :func:`lstm_forward` returned.
     """
-    _, caches, *_ = cache
-    return [c.gates.reshape(*c.gates.shape[:2], 4, -1).copy() for c in caches]
+    return [c.gates.reshape(*c.gates.shape[:2], 4, -1).copy() for c in cache.directions]
 
 
 def _layers(weights: Mapping[str, Array]) -> list[list[str]]:
@@ -214,18 +227,18 @@ def _initial_state(
     count = sum(map(len, layers))
     first = layers[0][0]
     hidden, hr = len(weights[f"weight_hh_{first}"]) // 4, weights.get(f"weight_hr_{first}")
-    shown = hidden if hr is None else len(hr)
+    output_size = hidden if hr is None else len(hr)
     if state is None:
         # of whatever dtype: a layer copies them into arrays of its own
-        return np.zeros((count, batch, shown)), np.zeros((count, batch, hidden))
+        return np.zeros((count, batch, output_size)), np.zeros((count, batch, hidden))
     h0, c0 = state
     middle = () if single else (batch,)
-    check_shape(h0, (count, *middle, shown), "h0")
+    check_shape(h0, (count, *middle, output_size), "h0")
     check_shape(c0, (count, *middle, hidden), "c0")
     return (h0[:, None], c0[:, None]) if single else (h0, c0)
 
 
-def _real_steps(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Array | None:
+def _real_steps(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Mask | None:
     """Return (T, B, 1), True where a step is within its sequence; None where all are."""
     if lengths is None:
         return None

@@ -8,13 +8,28 @@ over a sequence, and is proven equal to repeating this step.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from npllm.layers.activations import sigmoid
 from npllm.layers.arrays import Array, as_rows, check_shape
-from npllm.layers.linear import linear_backward, linear_forward
+from npllm.layers.linear import LinearCache, linear_backward, linear_forward
+
+
+class LSTMCellCache(NamedTuple):
+    """What the backward needs of the forward: each (..., H) but the weights and their caches."""
+
+    c: Array
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+    c_next: Array
+    tanh_c: Array  # tanh(c_next)
+    weight_ch: Array | None
+    input: LinearCache
+    state: LinearCache
 
 
 def lstm_cell_forward(
@@ -26,7 +41,7 @@ def lstm_cell_forward(
     bias_ih: Array | None = None,
     bias_hh: Array | None = None,
     weight_ch: Array | None = None,
-) -> tuple[tuple[Array, Array], Any]:
+) -> tuple[tuple[Array, Array], LSTMCellCache]:
     """Take one step from the state (h, c) to the state (h', c').
 
     With a = x W_ih^T + b_ih + h W_hh^T + b_hh cut in four blocks of width H::
@@ -95,11 +110,11 @@ def lstm_cell_forward(
     o = sigmoid(a_o)
     tanh_c = np.tanh(c_next)
     h_next = o * tanh_c
-    cache = (c, i, f, g, o, c_next, tanh_c, weight_ch, input_cache, state_cache)
+    cache = LSTMCellCache(c, i, f, g, o, c_next, tanh_c, weight_ch, input_cache, state_cache)
     return (h_next, c_next), cache
 
 
-def lstm_cell_backward(dy: tuple[Array, Array], cache: Any) -> tuple[Array, ...]:
+def lstm_cell_backward(dy: tuple[Array, Array], cache: LSTMCellCache) -> tuple[Array, ...]:
     """Return dx, dh, dc, dweight_ih, dweight_hh, and dbias_ih, dbias_hh, dweight_ch where given.
 
     Args:

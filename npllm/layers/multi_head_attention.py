@@ -8,16 +8,47 @@ one key head for all of them it is Shazeer's multi-query attention (2019).
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_shape
-from npllm.layers.attention import attention_backward, attention_forward, attention_weights
-from npllm.layers.rotary import rotary_backward, rotary_forward
-from npllm.layers.tiled_attention import tiled_attention_backward, tiled_attention_forward
+from npllm.layers.arrays import Array, Mask, Shape, check_shape
+from npllm.layers.attention import (
+    AttentionCache,
+    Sight,
+    attention_backward,
+    attention_forward,
+    attention_weights,
+)
+from npllm.layers.rotary import RotaryCache, rotary_backward, rotary_forward
+from npllm.layers.tiled_attention import (
+    TiledCache,
+    tiled_attention_backward,
+    tiled_attention_forward,
+)
 
-Rotary = tuple[Array, Array, bool]  # cos, sin, interleaved
+KeysAndValues = tuple[Array, Array]  # (B, K, T, D) and (B, K, T, Dv)
+Scores = TypeVar("Scores", Array, Mask)
+
+
+class Rotary(NamedTuple):
+    """How q and k are turned: see :func:`npllm.layers.rotary_forward`."""
+
+    cos: Array
+    sin: Array
+    interleaved: bool = False
+
+
+class MultiHeadAttentionCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    attention: AttentionCache | TiledCache
+    rotary: tuple[RotaryCache, RotaryCache] | None  # of q and of k
+    past_steps: int
+    bias_shape: Shape | None
+    y_shape: Shape  # (B, K, G, Tq, Dv)
 
 
 def multi_head_attention_forward(
@@ -25,20 +56,18 @@ def multi_head_attention_forward(
     k: Array,
     v: Array,
     heads: int,
-    kv_heads: int | None = None,
     *,
+    kv_heads: int | None = None,
     rotary: Rotary | None = None,
-    past: tuple[Array, Array] | None = None,
-    mask: Array | None = None,
+    past: KeysAndValues | None = None,
+    sight: Sight = Sight(),  # noqa: B008 (it cannot change)
     bias: Array | None = None,
-    causal: bool = False,
-    window: int | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
     rng: np.random.Generator | None = None,
     tiled: bool = False,
-) -> tuple[tuple[Array, tuple[Array, Array]], Any]:
+) -> tuple[tuple[Array, KeysAndValues], MultiHeadAttentionCache]:
     """Split q, k and v into heads, let each head attend, and join what they return.
 
     Self-attention where the three come from one sequence, cross-attention where k and v come from
@@ -51,14 +80,13 @@ def multi_head_attention_forward(
         heads: N.
         kv_heads: K, which divides N: query head n looks at key head n // (N / K); N where None.
         rotary: cos and sin of the positions of q and k (Tq = Tk), and whether the pairs are
-            interleaved, see :func:`npllm.layers.rotary_forward`.
+            interleaved, see :func:`npllm.layers.rotary_forward`; not turned where None.
         past: keys and values of earlier steps, (B, K, P, D) and (B, K, P, Dv), as an earlier call
             returned them; constants. The first query then stands at position P.
-        mask: booleans that broadcast to (B, N, Tq, P + Tk).
+        sight: which of the P + Tk keys a query may see, its mask (B, N, Tq, P + Tk) or what
+            broadcasts to that; its offset follows from the past.
         bias: broadcasts to (B, N, Tq, P + Tk).
-        causal: see :func:`npllm.layers.attention_forward`; so are the following.
-        window: see there.
-        scale: see there.
+        scale: see :func:`npllm.layers.attention_forward`; so are the following.
         softcap: see there.
         dropout: see there; 0 where tiled.
         rng: see there.
@@ -83,7 +111,9 @@ def multi_head_attention_forward(
     qh, kh, vh = _split(q, heads, "q"), _split(k, kv_heads, "k"), _split(v, kv_heads, "v")
     rotary_caches = None
     if rotary is not None:
-        (qh, q_cache), (kh, k_cache) = rotary_forward(qh, *rotary), rotary_forward(kh, *rotary)
+        cos, sin, interleaved = rotary
+        qh, q_cache = rotary_forward(qh, cos, sin, interleaved=interleaved)
+        kh, k_cache = rotary_forward(kh, cos, sin, interleaved=interleaved)
         rotary_caches = (q_cache, k_cache)
     keys, values = kh, vh  # (B, K, P + Tk, D or Dv)
     if past is not None:
@@ -92,30 +122,36 @@ def multi_head_attention_forward(
     past_steps = keys.shape[2] - kh.shape[2]
     # (B, N, ...) as (B, K, G, ...): the G query heads of a key head
     grouped = qh.reshape(len(q), kv_heads, heads // kv_heads, *qh.shape[2:])
-    args = (grouped, keys[:, :, None], values[:, :, None])
-    options: dict[str, Any] = {
-        "mask": _grouped(mask, kv_heads),
-        "bias": _grouped(bias, kv_heads),
-        "causal": causal,
-        "window": window,
-        "offset": past_steps,
-        "scale": scale,
-        "softcap": softcap,
-    }
+    attend: Callable[..., tuple[Array, AttentionCache | TiledCache]]
     if not tiled:
-        y, cache = attention_forward(*args, **options, dropout=dropout, rng=rng)
+        attend = partial(attention_forward, dropout=dropout, rng=rng)
     elif dropout == 0:
-        y, cache = tiled_attention_forward(*args, **options)
+        attend = tiled_attention_forward
     else:
         raise ValueError(f"tiled attention has no dropout, got {dropout}")
+    y, cache = attend(
+        grouped,
+        keys[:, :, None],
+        values[:, :, None],
+        mask=_grouped(sight.mask, kv_heads),
+        bias=_grouped(bias, kv_heads),
+        causal=sight.causal,
+        window=sight.window,
+        offset=past_steps,
+        scale=scale,
+        softcap=softcap,
+    )
     # y is (B, K, G, Tq, Dv)
     bias_shape = None if bias is None else bias.shape
-    shapes = (bias_shape, y.shape)
     kept = (keys.copy(), values.copy())
-    return (_joined(y), kept), (cache, rotary_caches, past_steps, shapes, tiled)
+    return (_joined(y), kept), MultiHeadAttentionCache(
+        cache, rotary_caches, past_steps, bias_shape, y.shape
+    )
 
 
-def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
+def multi_head_attention_backward(
+    dy: tuple[Array, KeysAndValues | None], cache: MultiHeadAttentionCache
+) -> tuple[Array, ...]:
     """Return dq, dk, dv and, where there was a bias, dbias.
 
     Args:
@@ -123,15 +159,16 @@ def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
             the loss does not see what later steps make of them.
         cache: what :func:`multi_head_attention_forward` returned.
     """
-    attention_cache, rotary_caches, past_steps, shapes, tiled = cache
-    bias_shape, y_shape = shapes
+    attention, rotary_caches, past_steps, bias_shape, y_shape = cache
     batch, kv_heads, group, steps, width = y_shape
-    dy, dkept = dy
-    check_shape(dy, (batch, steps, kv_heads * group * width), "dy")
+    djoined, dkept = dy
+    check_shape(djoined, (batch, steps, kv_heads * group * width), "dy")
     # y = joined(attention(q, k, v))
-    dheads = dy.reshape(batch, steps, kv_heads, group, width).transpose(0, 2, 3, 1, 4)
-    backward = tiled_attention_backward if tiled else attention_backward
-    dq, dk, dv, *dbias = backward(dheads, attention_cache)
+    dheads = djoined.reshape(batch, steps, kv_heads, group, width).transpose(0, 2, 3, 1, 4)
+    if isinstance(attention, TiledCache):
+        dq, dk, dv, *dbias = tiled_attention_backward(dheads, attention)
+    else:
+        dq, dk, dv, *dbias = attention_backward(dheads, attention)
     dq = dq.reshape(batch, kv_heads * group, *dq.shape[3:])  # (B, N, Tq, D)
     # keys = concatenate(past, k): the past is a constant
     new = slice(past_steps, None)
@@ -143,10 +180,10 @@ def multi_head_attention_backward(dy: Any, cache: Any) -> tuple[Array, ...]:
         q_cache, k_cache = rotary_caches
         dq, dk = rotary_backward(dq, q_cache), rotary_backward(dk, k_cache)
     # q, k, v = split(q), split(k), split(v)
-    return _joined(dq), _joined(dk), _joined(dv), *(d.reshape(bias_shape) for d in dbias)
+    return _joined(dq), _joined(dk), _joined(dv), *(d.reshape(bias_shape or ()) for d in dbias)
 
 
-def multi_head_attention_weights(cache: Any) -> Array:
+def multi_head_attention_weights(cache: MultiHeadAttentionCache) -> Array:
     """Return the softmax of each head, (B, N, Tq, P + Tk), before dropout.
 
     Args:
@@ -155,10 +192,9 @@ def multi_head_attention_weights(cache: Any) -> Array:
     Raises:
         ValueError: it was tiled, and all weights were never held.
     """
-    attention_cache, *_, tiled = cache
-    if tiled:
+    if isinstance(cache.attention, TiledCache):
         raise ValueError("tiled attention holds no weights to return")
-    weights = attention_weights(attention_cache)  # (B, K, G, Tq, P + Tk)
+    weights = attention_weights(cache.attention)  # (B, K, G, Tq, P + Tk)
     batch, kv_heads, group, *steps = weights.shape
     return weights.reshape(batch, kv_heads * group, *steps)
 
@@ -176,7 +212,7 @@ def _joined(y: Array) -> Array:
     return moved.reshape(*moved.shape[:2], math.prod(moved.shape[2:]))
 
 
-def _grouped(array: Array | None, kv_heads: int) -> Array | None:
+def _grouped(array: Scores | None, kv_heads: int) -> Scores | None:
     """Return what broadcasts to (B, N, Tq, Tk) as what broadcasts to (B, K, G, Tq, Tk)."""
     if array is None or array.ndim < 3:
         return array

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from npllm.layers.arrays import Array, as_rows, check_shape
 
 
+class LayerNormCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    normal: Array  # (..., E)
+    scale: Array  # (..., 1)
+    weight: Array | None
+    has_bias: bool
+
+
 def layer_norm_forward(
-    x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
-) -> tuple[Array, Any]:
+    x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
+) -> tuple[Array, LayerNormCache]:
     """Apply y = weight (x - mean) / sqrt(variance + eps) + bias to the last axis of ``x``.
 
     Ba, Kiros and Hinton, "Layer Normalization" (2016), equation 4. The variance is the mean of the
@@ -41,10 +50,10 @@ def layer_norm_forward(
     y = normal.copy() if weight is None else normal * weight
     if bias is not None:
         y += bias
-    return y, (normal, scale, weight, bias is not None)
+    return y, LayerNormCache(normal, scale, weight, bias is not None)
 
 
-def layer_norm_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
+def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
     """Return dx and, where they were given, dweight and dbias.
 
     With n the normal rows, dn = dy weight. Every x of a row moves the row's mean and variance, and
@@ -70,9 +79,17 @@ def layer_norm_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
     return dx, *dweight, *dbias
 
 
+class RMSNormCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    normal: Array  # (..., E)
+    scale: Array  # (..., 1)
+    weight: Array | None
+
+
 def rms_norm_forward(
-    x: Array, weight: Array | None = None, eps: float | None = None
-) -> tuple[Array, Any]:
+    x: Array, weight: Array | None = None, *, eps: float | None = None
+) -> tuple[Array, RMSNormCache]:
     """Apply y = weight x / sqrt(mean(x^2) + eps) to the last axis of ``x``.
 
     Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4: layer
@@ -98,10 +115,10 @@ def rms_norm_forward(
     scale = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
     normal = x * scale  # (..., E)
     y = normal.copy() if weight is None else normal * weight
-    return y, (normal, scale, weight)
+    return y, RMSNormCache(normal, scale, weight)
 
 
-def rms_norm_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
+def rms_norm_backward(dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
     """Return dx and, where there was a weight, dweight.
 
     With n the normal rows and dn = dy weight, dx = (dn - n mean(n dn)) / sqrt(mean(x^2) + eps): the

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, check_shape
+from npllm.layers.arrays import Array, Shape, check_shape
+
+Scaling = Mapping[str, Any]  # what a checkpoint calls rope_scaling
 
 
 def rotary_frequencies(
-    width: int, base: float = 10000.0, scaling: Mapping[str, Any] | None = None
+    width: int, base: float = 10000.0, scaling: Scaling | None = None
 ) -> tuple[Array, float]:
     """Return the frequency of each pair, (R / 2,) in float64, and a factor for cos and sin.
 
@@ -91,7 +93,7 @@ SCALINGS: dict[str, dict[str, float | None]] = {
 }
 
 
-def _checked(kind: str, given: Mapping[str, Any]) -> dict[str, float]:
+def _checked(kind: str, given: Scaling) -> dict[str, float]:
     """Return the options of a scaling, all of them, as numbers."""
     known, own = SCALINGS[kind], {name: x for name, x in given.items() if x is not None}
     if unknown := own.keys() - known.keys():
@@ -133,7 +135,7 @@ def rotary_table(
     positions: npt.ArrayLike,
     width: int,
     base: float = 10000.0,
-    scaling: Mapping[str, Any] | None = None,
+    scaling: Scaling | None = None,
     dtype: npt.DTypeLike = np.float64,
 ) -> tuple[Array, Array]:
     """Return the cosines and sines of the angles that positions turn by.
@@ -157,9 +159,18 @@ def rotary_table(
     return (factor * np.cos(angles)).astype(dtype), (factor * np.sin(angles)).astype(dtype)
 
 
+class RotaryCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    cos: Array
+    sin: Array
+    interleaved: bool
+    shape: Shape
+
+
 def rotary_forward(
-    x: Array, cos: Array, sin: Array, interleaved: bool = False
-) -> tuple[Array, Any]:
+    x: Array, cos: Array, sin: Array, *, interleaved: bool = False
+) -> tuple[Array, RotaryCache]:
     """Turn each pair of features: (a, b) to (a cos - b sin, a sin + b cos).
 
     Args:
@@ -192,10 +203,10 @@ def rotary_forward(
             f"cos must broadcast to {(*x.shape[:-1], width // 2)}, got {cos.shape}"
         ) from None
     cos, sin = cos.astype(x.dtype), sin.astype(x.dtype)
-    return _turned(x, cos, sin, interleaved), (cos, sin, interleaved, x.shape)
+    return _turned(x, cos, sin, interleaved), RotaryCache(cos, sin, interleaved, x.shape)
 
 
-def rotary_backward(dy: Array, cache: Any) -> Array:
+def rotary_backward(dy: Array, cache: RotaryCache) -> Array:
     """Return dx: dy turned back.
 
     A rotation is orthogonal: its transpose, which brings gradients back, is its inverse.

@@ -7,11 +7,18 @@ the functions analytic.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from npllm.layers.arrays import Array
+
+
+class SoftmaxCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    y: Array  # of logsumexp the softmax
+    axis: int
 
 
 def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
@@ -24,7 +31,7 @@ def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
     return shift, e, e.sum(axis=axis, keepdims=True)
 
 
-def softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
+def softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]:
     """Apply y_i = exp(x_i) / sum_j exp(x_j) along ``axis``.
 
     A row that is -inf throughout (nothing to choose from) gives zeros; torch gives NaN.
@@ -36,10 +43,10 @@ def softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
     _, y, total = _shifted_exp(x, axis)
     total[total == 0] = 1
     y /= total
-    return y, (y, axis)
+    return y, SoftmaxCache(y, axis)
 
 
-def softmax_backward(dy: Array, cache: Any) -> Array:
+def softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     """Return dx_i = y_i (dy_i - sum_j y_j dy_j).
 
     From dy_j / dx_i = y_j (delta_ij - y_i).
@@ -48,7 +55,7 @@ def softmax_backward(dy: Array, cache: Any) -> Array:
     return y * (dy - (y * dy).sum(axis=axis, keepdims=True))
 
 
-def log_softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
+def log_softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]:
     """Apply y_i = x_i - log sum_j exp(x_j) along ``axis``.
 
     A row that is -inf throughout stays -inf, and its gradient is dy; torch gives NaN.
@@ -61,16 +68,16 @@ def log_softmax_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
     total[total == 0] = 1
     y = x - shift
     y -= np.log(total)
-    return y, (y, axis)
+    return y, SoftmaxCache(y, axis)
 
 
-def log_softmax_backward(dy: Array, cache: Any) -> Array:
+def log_softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     """Return dx_i = dy_i - p_i sum_j dy_j, with p = exp(y) the softmax of x."""
     y, axis = cache
     return dy - np.exp(y) * dy.sum(axis=axis, keepdims=True)
 
 
-def logsumexp_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
+def logsumexp_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]:
     """Apply y = log sum_j exp(x_j) along ``axis``, which disappears.
 
     A row that is -inf throughout, or empty, gives -inf, and its gradient is zero; torch's is NaN.
@@ -84,10 +91,10 @@ def logsumexp_forward(x: Array, axis: int = -1) -> tuple[Array, Any]:
     total[empty] = 1
     p /= total
     y = np.where(empty, -np.inf, np.log(total) + shift).astype(x.dtype)
-    return y.squeeze(axis), (p, axis)
+    return y.squeeze(axis), SoftmaxCache(p, axis)
 
 
-def logsumexp_backward(dy: Array, cache: Any) -> Array:
+def logsumexp_backward(dy: Array, cache: SoftmaxCache) -> Array:
     """Return dx_i = p_i dy, with p the softmax of x."""
     p, axis = cache
     return p * np.expand_dims(dy, axis)

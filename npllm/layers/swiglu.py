@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
-from npllm.layers.activations import silu_backward, silu_forward
+from npllm.layers.activations import SiluCache, silu_backward, silu_forward
 from npllm.layers.arrays import Array, check_shape
 
 
-def swiglu_forward(gate: Array, up: Array) -> tuple[Array, Any]:
+class SwigluCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    activation: Array  # silu(gate)
+    up: Array
+    silu: SiluCache
+
+
+def swiglu_forward(gate: Array, up: Array) -> tuple[Array, SwigluCache]:
     """Apply y = silu(gate) up, elementwise.
 
     Shazeer, "GLU Variants Improve Transformer" (2020), equation 6, between the linear maps of which
@@ -31,10 +39,10 @@ def swiglu_forward(gate: Array, up: Array) -> tuple[Array, Any]:
     """
     check_shape(up, gate.shape, "up")
     activation, cache = silu_forward(gate)
-    return activation * up, (activation, up, cache)
+    return activation * up, SwigluCache(activation, up, cache)
 
 
-def swiglu_backward(dy: Array, cache: Any) -> tuple[Array, Array]:
+def swiglu_backward(dy: Array, cache: SwigluCache) -> tuple[Array, Array]:
     """Return dgate and dup: the product rule.
 
     Args:

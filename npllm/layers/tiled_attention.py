@@ -9,17 +9,45 @@ numbers, forward and backward, but for the order in which the keys' gradients ar
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_shape
-from npllm.layers.attention import attention_backward, attention_forward, check_attention
+from npllm.layers.arrays import Array, Mask, Shape, check_shape
+from npllm.layers.attention import (
+    AttentionCache,
+    Sight,
+    attention_backward,
+    attention_forward,
+    check_attention,
+)
+
+Part = TypeVar("Part", Array, Mask)
 
 # Scores at a time: few enough to stay near the processor, enough to keep it busy.
 SCORES = 2**19
 
-Tile = tuple[tuple[int, ...], slice, slice]  # the leading index, the queries, the keys
+
+class Tile(NamedTuple):
+    """A block of one head's queries, and the keys between the first and last that they see."""
+
+    lead: Shape  # the index of its leading axes
+    rows: slice
+    keys: slice
+
+
+class TiledCache(NamedTuple):
+    """What the backward needs of the forward: nothing but the arguments."""
+
+    q: Array
+    k: Array
+    v: Array
+    bias: Array | None
+    sight: Sight
+    scale: float | None
+    softcap: float | None
+    tiles: list[Tile]
+    y_shape: Shape
 
 
 def tiled_attention_forward(
@@ -27,7 +55,7 @@ def tiled_attention_forward(
     k: Array,
     v: Array,
     *,
-    mask: Array | None = None,
+    mask: Mask | None = None,
     bias: Array | None = None,
     causal: bool = False,
     window: int | None = None,
@@ -35,7 +63,7 @@ def tiled_attention_forward(
     scale: float | None = None,
     softcap: float | None = None,
     scores: int = SCORES,
-) -> tuple[Array, Any]:
+) -> tuple[Array, TiledCache]:
     """Apply what :func:`npllm.layers.attention_forward` applies, with the same arguments.
 
     Args:
@@ -66,23 +94,16 @@ def tiled_attention_forward(
     """
     lead = check_attention(q, k, v, mask, bias)
     tq, tk = q.shape[-2], k.shape[-2]
-    options = {
-        "causal": causal,
-        "window": window,
-        "offset": offset,
-        "scale": scale,
-        "softcap": softcap,
-    }
-    tiles = _tiles(lead, tq, tk, causal, window, offset, scores)
-    cache = (q, k, v, mask, bias, options, tiles, (*lead, tq, v.shape[-1]))
+    sight = Sight(mask, causal, window, offset)
+    tiles = _tiles(lead, tq, tk, sight, scores)
     y = np.empty((*lead, tq, v.shape[-1]), q.dtype)
+    cache = TiledCache(q, k, v, bias, sight, scale, softcap, tiles, y.shape)
     for tile in tiles:
-        index, rows, _ = tile
-        y[index][rows], _ = _block(cache, tile)
+        y[tile.lead][tile.rows], _ = _block(cache, tile)
     return y, cache
 
 
-def tiled_attention_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
+def tiled_attention_backward(dy: Array, cache: TiledCache) -> tuple[Array, ...]:
     """Return dq, dk, dv and, where there was a bias, dbias.
 
     A query's gradient is its block's; a key adds up what comes from all blocks that see it, of all
@@ -92,11 +113,11 @@ def tiled_attention_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
         dy: (..., Tq, Dv).
         cache: what :func:`tiled_attention_forward` returned.
     """
-    q, k, v, _, bias, _, tiles, shape = cache
-    check_shape(dy, shape, "dy")
+    q, k, v, bias, *_ = cache
+    check_shape(dy, cache.y_shape, "dy")
     everything = slice(None)
     gradients = [np.zeros_like(a) for a in (q, k, v, bias) if a is not None]
-    for tile in tiles:
+    for tile in cache.tiles:
         index, rows, keys = tile
         _, block = _block(cache, tile)
         cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
@@ -107,33 +128,29 @@ def tiled_attention_backward(dy: Array, cache: Any) -> tuple[Array, ...]:
     return tuple(gradients)
 
 
-def _block(cache: Any, tile: Tile) -> tuple[Array, Any]:
+def _block(cache: TiledCache, tile: Tile) -> tuple[Array, AttentionCache]:
     """Run attention on one tile."""
-    q, k, v, mask, bias, options, _, _ = cache
+    q, k, v, bias, (mask, causal, window, offset), *_ = cache
     index, rows, keys = tile
     everything = slice(None)
-    # the block's first query stands this far from its first key
-    offset = options["offset"] + rows.start - keys.start
     return attention_forward(
         _part(q, index, rows, everything),
         _part(k, index, keys, everything),
         _part(v, index, keys, everything),
         mask=None if mask is None else _part(mask, index, rows, keys),
         bias=None if bias is None else _part(bias, index, rows, keys),
-        **{**options, "offset": offset},
+        causal=causal,
+        window=window,
+        # the block's first query stands this far from its first key
+        offset=offset + rows.start - keys.start,
+        scale=cache.scale,
+        softcap=cache.softcap,
     )
 
 
-def _tiles(
-    lead: tuple[int, ...],
-    tq: int,
-    tk: int,
-    causal: bool,
-    window: int | None,
-    offset: int,
-    scores: int,
-) -> list[Tile]:
+def _tiles(lead: Shape, tq: int, tk: int, sight: Sight, scores: int) -> list[Tile]:
     """Return the blocks of queries, each with the keys between the first and last it may see."""
+    _, causal, window, offset = sight
     if scores < 1:
         raise ValueError(f"scores must be at least 1, got {scores}")
     size = max(1, scores // max(tk, 1))
@@ -147,10 +164,10 @@ def _tiles(
         high = last + 1 if causal else tk if window is None else last + window
         low, high = (min(max(edge, 0), tk) for edge in (low, high))
         blocks.append((slice(start, stop), slice(min(low, high), high)))
-    return [(index, rows, keys) for index in np.ndindex(lead) for rows, keys in blocks]
+    return [Tile(index, rows, keys) for index in np.ndindex(lead) for rows, keys in blocks]
 
 
-def _part(array: Array, index: tuple[int, ...], rows: slice, columns: slice) -> Array:
+def _part(array: Part, index: Shape, rows: slice, columns: slice) -> Part:
     """Return a view of what a tile sees; an axis of size 1 is broadcast, and stays whole."""
     array = np.atleast_2d(array)
     *lead, height, width = array.shape

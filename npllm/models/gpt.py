@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,34 @@ from npllm.layers import (
     multi_head_attention_backward,
     multi_head_attention_forward,
 )
+from npllm.layers.activations import GeluCache
 from npllm.layers.arrays import Array
-from npllm.layers.multi_head_attention import multi_head_attention_weights
+from npllm.layers.attention import Sight
+from npllm.layers.dropout import DropoutCache
+from npllm.layers.linear import LinearCache
+from npllm.layers.multi_head_attention import (
+    KeysAndValues,
+    MultiHeadAttentionCache,
+    multi_head_attention_weights,
+)
+from npllm.layers.norm import LayerNormCache
 from npllm.models.language_model import check_options, check_positive, check_sizes
-from npllm.models.transformer import Transformer
+from npllm.models.transformer import BlockOptions, Transformer
+
+
+class GPTBlockCache(NamedTuple):
+    """The caches of the block's layers, in the order in which they run."""
+
+    ln_1: LayerNormCache
+    c_attn: LinearCache
+    attention: MultiHeadAttentionCache
+    c_proj: LinearCache
+    dropped: DropoutCache
+    ln_2: LayerNormCache
+    c_fc: LinearCache
+    gelu: GeluCache
+    mlp_proj: LinearCache
+    mlp_dropped: DropoutCache
 
 
 def gpt_block_forward(
@@ -32,13 +56,10 @@ def gpt_block_forward(
     p: Mapping[str, Array],
     heads: int,
     *,
-    past: tuple[Array, Array] | None = None,
-    mask: Array | None = None,
-    dropout: float = 0.0,
-    rng: np.random.Generator | None = None,
-    tiled: bool = False,
+    past: KeysAndValues | None = None,
+    options: BlockOptions = BlockOptions(),  # noqa: B008 (it cannot change)
     eps: float = 1e-5,
-) -> tuple[Any, Any]:
+) -> tuple[tuple[Array, KeysAndValues], GPTBlockCache]:
     """Add to x what attention makes of it, and to that what two linear maps make of it.
 
     With ln a layer norm and its own parameters each time::
@@ -51,36 +72,43 @@ def gpt_block_forward(
         p: the block's parameters, by the names of the public checkpoints; their matrices are
             (I, O), not torch's (O, I).
         heads: N.
-        past: see :func:`npllm.layers.multi_head_attention_forward`; so is ``mask``.
-        mask: see there.
-        dropout: of the attention weights and of both sums' second terms.
-        rng: draws the masks.
-        tiled: see :func:`npllm.layers.multi_head_attention_forward`.
+        past: see :func:`npllm.layers.multi_head_attention_forward`.
+        options: what all blocks of a call share.
         eps: of the layer norms.
 
     Returns:
         (x, (keys, values)) and the cache of :func:`gpt_block_backward`.
     """
-    a, ln_1 = layer_norm_forward(x, p["ln_1.weight"], p["ln_1.bias"], eps)
+    a, ln_1 = layer_norm_forward(x, p["ln_1.weight"], p["ln_1.bias"], eps=eps)
     qkv, c_attn = linear_forward(a, p["attn.c_attn.weight"].T, p["attn.c_attn.bias"])  # (B, T, 3E)
     q, k, v = np.split(qkv, 3, axis=-1)
-    options: dict[str, Any] = {"past": past, "mask": mask, "dropout": dropout, "rng": rng}
     (y, kept), attention = multi_head_attention_forward(
-        q, k, v, heads, causal=True, tiled=tiled, **options
+        q,
+        k,
+        v,
+        heads,
+        past=past,
+        sight=Sight(options.mask, causal=True),
+        dropout=options.dropout,
+        rng=options.rng,
+        tiled=options.tiled,
     )
     y, c_proj = linear_forward(y, p["attn.c_proj.weight"].T, p["attn.c_proj.bias"])  # (B, T, E)
-    y, dropped = dropout_forward(y, dropout, rng)
+    y, dropped = dropout_forward(y, p=options.dropout, rng=options.rng)
     x = x + y
-    m, ln_2 = layer_norm_forward(x, p["ln_2.weight"], p["ln_2.bias"], eps)
+    m, ln_2 = layer_norm_forward(x, p["ln_2.weight"], p["ln_2.bias"], eps=eps)
     m, c_fc = linear_forward(m, p["mlp.c_fc.weight"].T, p["mlp.c_fc.bias"])  # (B, T, 4E)
-    m, gelu = gelu_forward(m, "tanh")
+    m, gelu = gelu_forward(m, approximate="tanh")
     m, mlp_proj = linear_forward(m, p["mlp.c_proj.weight"].T, p["mlp.c_proj.bias"])  # (B, T, E)
-    m, mlp_dropped = dropout_forward(m, dropout, rng)
-    caches = (ln_1, c_attn, attention, c_proj, dropped, ln_2, c_fc, gelu, mlp_proj, mlp_dropped)
-    return (x + m, kept), caches
+    m, mlp_dropped = dropout_forward(m, p=options.dropout, rng=options.rng)
+    return (x + m, kept), GPTBlockCache(
+        ln_1, c_attn, attention, c_proj, dropped, ln_2, c_fc, gelu, mlp_proj, mlp_dropped
+    )
 
 
-def gpt_block_backward(dy: Any, cache: Any) -> tuple[Array, dict[str, Array]]:
+def gpt_block_backward(
+    dy: tuple[Array, KeysAndValues | None], cache: GPTBlockCache
+) -> tuple[Array, dict[str, Array]]:
     """Return dx, and the gradients of the block's parameters by name.
 
     Args:
@@ -107,10 +135,9 @@ def gpt_block_backward(dy: Any, cache: Any) -> tuple[Array, dict[str, Array]]:
     return dx + da, {n: d.T if d.ndim == 2 else d for n, d in g.items()}
 
 
-def gpt_block_weights(cache: Any) -> Array:
+def gpt_block_weights(cache: GPTBlockCache) -> Array:
     """Return the attention weights, (B, N, T, P + T), of what :func:`gpt_block_forward` kept."""
-    _, _, attention, *_ = cache
-    return multi_head_attention_weights(attention)
+    return multi_head_attention_weights(cache.attention)
 
 
 class GPT(Transformer):
@@ -146,7 +173,7 @@ class GPT(Transformer):
     TOKENS = "transformer.wte.weight"
     POSITIONS = "transformer.wpe.weight"
     BLOCK = "transformer.h.{}."
-    BLOCK_OPTIONS = ("heads", "eps")
+    BLOCK_SIZES = ("heads", "eps")
     NORM = ("transformer.ln_f.weight", "transformer.ln_f.bias")
     HEAD = "lm_head.weight"
     block_forward = staticmethod(gpt_block_forward)
@@ -205,11 +232,11 @@ class GPT(Transformer):
             std = 0.02 / math.sqrt(2 * self.config["num_layers"]) if added else 0.02
             array[...] = std * rng.standard_normal(array.shape)
 
-    def norm_forward(self, x: Array) -> tuple[Array, Any]:
+    def norm_forward(self, x: Array) -> tuple[Array, LayerNormCache]:
         """Apply the last layer norm."""
         weight, bias = (self.parameters[name] for name in self.NORM)
-        return layer_norm_forward(x, weight, bias, self.config["eps"])
+        return layer_norm_forward(x, weight, bias, eps=self.config["eps"])
 
-    def norm_backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
+    def norm_backward(self, dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
         """Return dx, dweight and dbias."""
         return layer_norm_backward(dy, cache)

@@ -29,6 +29,18 @@ class LossAndGradients(NamedTuple):
     state: tuple[Array, ...] | None
 
 
+class Views(NamedTuple):
+    """What a model can show of a forward pass, one array a layer; empty what it has not.
+
+    Attributes:
+        attention: the attention weights, (B, N, T, P + T), P tokens being remembered.
+        gates: the gates i, f, g and o, (B, T, 4, H).
+    """
+
+    attention: tuple[Array, ...] = ()
+    gates: tuple[Array, ...] = ()
+
+
 class LanguageModel(Protocol):
     """Logits of the next token, and their gradients.
 
@@ -76,8 +88,18 @@ class LanguageModel(Protocol):
     ) -> tuple[float, Any]:
         """Return the summed cross-entropy of the targets and the state, without dropout."""
 
-    def select(self, state: Any, rows: npt.ArrayLike) -> Any:
-        """Return the state of some of the batch's rows."""
+    def initial_state(self, batch: int) -> tuple[Array, ...] | None:
+        """Return the state in which training begins a batch of sequences.
+
+        It is arrays whose second axis is the batch; None of a model that carries none on from one
+        stretch of the sequences to the next.
+        """
+
+    def rows_of_state(self, state: Any, rows: npt.ArrayLike) -> Any:
+        """Return the state of some of the batch's rows, in any order, repeated or not."""
+
+    def views(self, cache: Any) -> Views:
+        """Return what there is to see of what :meth:`forward` returned the cache of."""
 
 
 def check_sizes(sizes: Mapping[str, Any]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,51 @@ from npllm.layers import (
     swiglu_backward,
     swiglu_forward,
 )
-from npllm.layers.arrays import Array
-from npllm.layers.multi_head_attention import Rotary, multi_head_attention_weights
+from npllm.layers.arrays import Array, Ids
+from npllm.layers.attention import Sight
+from npllm.layers.dropout import DropoutCache
+from npllm.layers.linear import LinearCache
+from npllm.layers.multi_head_attention import (
+    KeysAndValues,
+    MultiHeadAttentionCache,
+    Rotary,
+    multi_head_attention_weights,
+)
+from npllm.layers.norm import RMSNormCache
+from npllm.layers.rotary import Scaling
+from npllm.layers.swiglu import SwigluCache
 from npllm.models.language_model import check_options, check_positive, check_sizes
-from npllm.models.transformer import Transformer
+from npllm.models.transformer import BlockOptions, Transformer
+
+
+class AttentionHalf(NamedTuple):
+    """The caches of a block's first half, in the order in which its layers run."""
+
+    norm: RMSNormCache
+    q_proj: LinearCache
+    k_proj: LinearCache
+    v_proj: LinearCache
+    attention: MultiHeadAttentionCache
+    o_proj: LinearCache
+    dropped: DropoutCache
+
+
+class GatedHalf(NamedTuple):
+    """The caches of a block's second half, in the order in which its layers run."""
+
+    norm: RMSNormCache
+    gate_proj: LinearCache
+    up_proj: LinearCache
+    swiglu: SwigluCache
+    down_proj: LinearCache
+    dropped: DropoutCache
+
+
+class LlamaBlockCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    first: AttentionHalf
+    second: GatedHalf
 
 
 def llama_block_forward(
@@ -32,16 +73,11 @@ def llama_block_forward(
     p: Mapping[str, Array],
     heads: int,
     kv_heads: int,
-    rotary: Rotary,
     *,
-    past: tuple[Array, Array] | None = None,
-    mask: Array | None = None,
-    window: int | None = None,
-    dropout: float = 0.0,
-    rng: np.random.Generator | None = None,
-    tiled: bool = False,
+    past: KeysAndValues | None = None,
+    options: BlockOptions = BlockOptions(),  # noqa: B008 (it cannot change)
     eps: float = 1e-5,
-) -> tuple[Any, Any]:
+) -> tuple[tuple[Array, KeysAndValues], LlamaBlockCache]:
     """Add to x what attention makes of it, and to that what a gated map makes of it.
 
     With norm an RMS norm and its own gain each time::
@@ -55,41 +91,47 @@ def llama_block_forward(
         p: the block's parameters, by the names of the public checkpoints.
         heads: N.
         kv_heads: K.
-        rotary: see :func:`npllm.layers.multi_head_attention_forward`; so are ``past`` and ``mask``.
-        past: see there.
-        mask: see there.
-        window: how many positions back a query sees, itself included; all where None.
-        dropout: of the attention weights and of both sums' second terms.
-        rng: draws the masks.
-        tiled: see :func:`npllm.layers.multi_head_attention_forward`.
+        past: see :func:`npllm.layers.multi_head_attention_forward`.
+        options: what all blocks of a call share.
         eps: of the norms.
 
     Returns:
         (x, (keys, values)) and the cache of :func:`llama_block_backward`.
     """
-    a, norm_1 = rms_norm_forward(x, p["input_layernorm.weight"], eps)
+    a, norm_1 = rms_norm_forward(x, p["input_layernorm.weight"], eps=eps)
     q, q_proj = linear_forward(a, p["self_attn.q_proj.weight"])  # (B, T, N D)
     k, k_proj = linear_forward(a, p["self_attn.k_proj.weight"])  # (B, T, K D)
     v, v_proj = linear_forward(a, p["self_attn.v_proj.weight"])  # (B, T, K D)
-    options: dict[str, Any] = {"past": past, "mask": mask, "dropout": dropout, "rng": rng}
-    options |= {"causal": True, "window": window, "tiled": tiled}
     (y, kept), attention = multi_head_attention_forward(
-        q, k, v, heads, kv_heads, rotary=rotary, **options
+        q,
+        k,
+        v,
+        heads,
+        kv_heads=kv_heads,
+        rotary=options.rotary,
+        past=past,
+        sight=Sight(options.mask, causal=True, window=options.window),
+        dropout=options.dropout,
+        rng=options.rng,
+        tiled=options.tiled,
     )
     y, o_proj = linear_forward(y, p["self_attn.o_proj.weight"])  # (B, T, E)
-    y, dropped = dropout_forward(y, dropout, rng)
+    y, dropped = dropout_forward(y, p=options.dropout, rng=options.rng)
     x = x + y
-    m, norm_2 = rms_norm_forward(x, p["post_attention_layernorm.weight"], eps)
+    m, norm_2 = rms_norm_forward(x, p["post_attention_layernorm.weight"], eps=eps)
     gate, gate_proj = linear_forward(m, p["mlp.gate_proj.weight"])  # (B, T, I)
     up, up_proj = linear_forward(m, p["mlp.up_proj.weight"])  # (B, T, I)
     m, swiglu = swiglu_forward(gate, up)
     m, down_proj = linear_forward(m, p["mlp.down_proj.weight"])  # (B, T, E)
-    m, mlp_dropped = dropout_forward(m, dropout, rng)
-    first = (norm_1, q_proj, k_proj, v_proj, attention, o_proj, dropped)
-    return (x + m, kept), (first, (norm_2, gate_proj, up_proj, swiglu, down_proj, mlp_dropped))
+    m, mlp_dropped = dropout_forward(m, p=options.dropout, rng=options.rng)
+    first = AttentionHalf(norm_1, q_proj, k_proj, v_proj, attention, o_proj, dropped)
+    second = GatedHalf(norm_2, gate_proj, up_proj, swiglu, down_proj, mlp_dropped)
+    return (x + m, kept), LlamaBlockCache(first, second)
 
 
-def llama_block_backward(dy: Any, cache: Any) -> tuple[Array, dict[str, Array]]:
+def llama_block_backward(
+    dy: tuple[Array, KeysAndValues | None], cache: LlamaBlockCache
+) -> tuple[Array, dict[str, Array]]:
     """Return dx, and the gradients of the block's parameters by name.
 
     Args:
@@ -119,10 +161,9 @@ def llama_block_backward(dy: Any, cache: Any) -> tuple[Array, dict[str, Array]]:
     return dx + da, g
 
 
-def llama_block_weights(cache: Any) -> Array:
+def llama_block_weights(cache: LlamaBlockCache) -> Array:
     """Return the attention weights, (B, N, T, P + T), of what :func:`llama_block_forward` kept."""
-    (_, _, _, _, attention, _, _), _ = cache
-    return multi_head_attention_weights(attention)
+    return multi_head_attention_weights(cache.first.attention)
 
 
 class Llama(Transformer):
@@ -167,7 +208,7 @@ class Llama(Transformer):
     TOKENS = "model.embed_tokens.weight"
     POSITIONS = None
     BLOCK = "model.layers.{}."
-    BLOCK_OPTIONS = ("heads", "kv_heads", "window", "eps")
+    BLOCK_SIZES = ("heads", "kv_heads", "eps")
     NORM = ("model.norm.weight",)
     HEAD = "lm_head.weight"
     block_forward = staticmethod(llama_block_forward)
@@ -188,7 +229,7 @@ class Llama(Transformer):
         tie_weights: bool = False,
         window: int | None = None,
         rope_base: float = 10000.0,
-        rope_scaling: Mapping[str, Any] | None = None,
+        rope_scaling: Scaling | None = None,
         interleaved: bool = False,
         eps: float = 1e-5,
         *,
@@ -246,19 +287,19 @@ class Llama(Transformer):
         for array in map(self.parameters.__getitem__, self.parameters.shapes):
             array[...] = 1 if array.ndim == 1 else 0.02 * rng.standard_normal(array.shape)
 
-    def _table(self, positions: Array) -> tuple[Array, Array]:
+    def _table(self, positions: npt.ArrayLike) -> tuple[Array, Array]:
         c, dtype = self.config, self.parameters.vector.real.dtype
         return rotary_table(positions, c["head_size"], c["rope_base"], c["rope_scaling"], dtype)
 
-    def rotary(self, positions: Array) -> Rotary:
+    def rotary(self, positions: Ids) -> Rotary:
         """Return cosines and sines, (T, D / 2) or (B, 1, T, D / 2), and how the pairs lie."""
         shared = positions if positions.ndim == 1 else positions[:, None]  # by all heads
-        return (*self._table(shared), self.config["interleaved"])
+        return Rotary(*self._table(shared), self.config["interleaved"])
 
-    def norm_forward(self, x: Array) -> tuple[Array, Any]:
+    def norm_forward(self, x: Array) -> tuple[Array, RMSNormCache]:
         """Apply the last norm."""
-        return rms_norm_forward(x, self.parameters[self.NORM[0]], self.config["eps"])
+        return rms_norm_forward(x, self.parameters[self.NORM[0]], eps=self.config["eps"])
 
-    def norm_backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
+    def norm_backward(self, dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
         """Return dx and dweight."""
         return rms_norm_backward(dy, cache)

@@ -22,14 +22,35 @@ from npllm.layers import (
     lstm_forward,
 )
 from npllm.layers.arrays import Array
-from npllm.layers.lstm import State, lstm_gates
+from npllm.layers.dropout import DropoutCache
+from npllm.layers.embedding import EmbeddingCache
+from npllm.layers.linear import LinearCache
+from npllm.layers.lstm import LSTMCache, State, lstm_gates
 from npllm.models.language_model import (
     LossAndGradients,
+    Views,
     check_options,
     check_sizes,
     last_tokens,
 )
 from npllm.models.parameters import Parameters
+
+
+class InputCache(NamedTuple):
+    """Of the embedding and its dropout."""
+
+    embedding: EmbeddingCache
+    dropout: DropoutCache
+
+
+class ForwardCache(NamedTuple):
+    """What the backward needs of the forward, and the final state."""
+
+    state: State
+    input: InputCache | None  # None where the LSTM looks the words up itself
+    rnn: LSTMCache
+    output: DropoutCache
+    fc: LinearCache
 
 
 class LSTMLanguageModel:
@@ -124,7 +145,7 @@ class LSTMLanguageModel:
         ids: npt.ArrayLike,
         state: State | None = None,
         rng: np.random.Generator | None = None,
-    ) -> tuple[Array, Any]:
+    ) -> tuple[Array, ForwardCache]:
         """Return the logits of the next token at every position, and the backward's cache.
 
         Args:
@@ -139,12 +160,11 @@ class LSTMLanguageModel:
             TypeError: the ids are not integers.
             ValueError: an id is out of range, or ``ids`` is not (B, T).
         """
-        (output, final), hidden_cache, rate = self._hidden(ids, state, rng, None)
-        h, output_cache = dropout_forward(output, rate, rng)
+        (output, final), (inputs, rnn), rate = self._hidden(ids, state, rng, None)
+        h, output_cache = dropout_forward(output, p=rate, rng=rng)
         p = self.parameters
         logits, fc_cache = linear_forward(h, p["fc.weight"], p["fc.bias"])  # (T, B, V)
-        caches = (*hidden_cache, output_cache, fc_cache)
-        return logits.swapaxes(0, 1), _Cache(final, caches)
+        return logits.swapaxes(0, 1), ForwardCache(final, inputs, rnn, output_cache, fc_cache)
 
     def _hidden(
         self,
@@ -152,7 +172,7 @@ class LSTMLanguageModel:
         state: State | None,
         rng: np.random.Generator | None,
         lengths: npt.ArrayLike | None,
-    ) -> tuple[tuple[Array, State], tuple[Any, Any], float]:
+    ) -> tuple[tuple[Array, State], tuple[InputCache | None, LSTMCache], float]:
         """Return the LSTM's output (T, B, H) and state, the caches, and the dropout's rate."""
         p, rate = self.parameters, self.config["dropout"] if rng is not None else 0.0
         ids = np.asarray(ids)
@@ -170,11 +190,11 @@ class LSTMLanguageModel:
             result, rnn_cache = lstm_forward(ids.T, rnn, embedding=p["embedding.weight"], **options)
             return result, (None, rnn_cache), rate
         e, embedding_cache = embedding_forward(ids.T, p["embedding.weight"])  # (T, B, E)
-        x, dropout_cache = dropout_forward(e, rate, rng)
+        x, dropout_cache = dropout_forward(e, p=rate, rng=rng)
         result, rnn_cache = lstm_forward(x, rnn, **options)
-        return result, ((embedding_cache, dropout_cache), rnn_cache), rate
+        return result, (InputCache(embedding_cache, dropout_cache), rnn_cache), rate
 
-    def backward(self, dlogits: Array, cache: Any) -> Parameters:
+    def backward(self, dlogits: Array, cache: ForwardCache) -> Parameters:
         """Return the gradients of all parameters, by the parameters' names.
 
         The gradient stops at the initial and final state: backpropagation through time is truncated
@@ -185,7 +205,7 @@ class LSTMLanguageModel:
             cache: what :meth:`forward` returned.
         """
         gradients = self.parameters.zeros_like()
-        input_cache, rnn_cache, output_cache, fc_cache = cache.caches
+        _, inputs, rnn_cache, output_cache, fc_cache = cache
         # logits = linear(h, fc.weight, fc.bias)
         dh, dweight, dbias = linear_backward(dlogits.swapaxes(0, 1), fc_cache)
         gradients["fc.weight"] += dweight
@@ -197,21 +217,19 @@ class LSTMLanguageModel:
         for name, gradient in drnn.items():
             gradients[f"rnn.{name}"] += gradient
         # x = dropout(embedding(ids, embedding.weight)), unless the LSTM looked the words up
-        if input_cache is not None:
-            embedding_cache, dropout_cache = input_cache
-            dx = embedding_backward(dropout_backward(dx, dropout_cache), embedding_cache)
+        if inputs is not None:
+            dx = embedding_backward(dropout_backward(dx, inputs.dropout), inputs.embedding)
         # a tied matrix adds to what fc gave it
         gradients["embedding.weight"] += dx
         return gradients
 
-    def gates(self, cache: Any) -> list[Array]:
+    def views(self, cache: ForwardCache) -> Views:
         """Return each layer's gates i, f, g and o, (B, T, 4, H).
 
         Args:
             cache: what :meth:`forward` returned.
         """
-        _, rnn_cache, _, _ = cache.caches
-        return [gates.swapaxes(0, 1) for gates in lstm_gates(rnn_cache)]
+        return Views(gates=tuple(gates.swapaxes(0, 1) for gates in lstm_gates(cache.rnn)))
 
     def loss_and_gradients(
         self,
@@ -273,12 +291,13 @@ class LSTMLanguageModel:
         loss, _ = linear_cross_entropy_forward(output, weight, np.asarray(targets).T, bias)
         return loss.item(), final
 
-    def select(self, state: State, rows: npt.ArrayLike) -> State:
+    def initial_state(self, batch: int) -> State:
+        """Return h and c of the first step, zeros, each (L, B, H)."""
+        size = (self.config["num_layers"], batch, self.config["hidden_size"])
+        dtype = self.parameters.vector.dtype
+        return np.zeros(size, dtype), np.zeros(size, dtype)
+
+    def rows_of_state(self, state: State, rows: npt.ArrayLike) -> State:
         """Return the state of some of the batch's rows, in any order, repeated or not."""
         h, c = state
         return h[:, np.asarray(rows)], c[:, np.asarray(rows)]
-
-
-class _Cache(NamedTuple):
-    state: State
-    caches: tuple[Any, ...]

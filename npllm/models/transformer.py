@@ -24,45 +24,57 @@ from npllm.layers import (
     linear_cross_entropy_forward,
     linear_forward,
 )
-from npllm.layers.arrays import Array, check_ids, check_shape
-from npllm.models.language_model import LossAndGradients, last_tokens
+from npllm.layers.arrays import Array, Ids, Mask, check_ids
+from npllm.layers.dropout import DropoutCache
+from npllm.layers.embedding import EmbeddingCache
+from npllm.layers.linear import LinearCache
+from npllm.layers.multi_head_attention import Rotary
+from npllm.models.language_model import LossAndGradients, Views, last_tokens
 from npllm.models.parameters import Parameters
+from npllm.models.places import Memory, Place, placed
 
 # Attention comes in tiles where a block's scores are more than these, 64 MB in float32, and those
 # of a head by itself enough to be worth a tile.
 SCORES, SCORES_OF_A_HEAD = 2**24, 2**16
 
 
-class Memory(NamedTuple):
-    """What a Transformer keeps of the tokens it has read: the state it goes on from.
+class BlockOptions(NamedTuple):
+    """What all blocks of a call share.
 
     Attributes:
-        blocks: the keys and values of each block, (B, K, P, D) each.
-        lengths: (B,) how many tokens of each row are real.
-        real: (B, P), which are; None where all of them are.
+        rotary: how queries and keys are turned; None in a model with a table of positions.
+        mask: booleans that broadcast to (B, N, T, P + T); True where a key may be seen.
+        window: how many positions back a query sees, itself included; all where None.
+        dropout: of the attention weights, and of what each half of a block adds.
+        rng: draws the masks of dropout.
+        tiled: see :func:`npllm.layers.multi_head_attention_forward`.
     """
 
-    blocks: tuple[tuple[Array, Array], ...]
-    lengths: Array
-    real: Array | None
+    rotary: Rotary | None = None
+    mask: Mask | None = None
+    window: int | None = None
+    dropout: float = 0.0
+    rng: np.random.Generator | None = None
+    tiled: bool = False
 
 
-class Place(NamedTuple):
-    """Where the tokens of a call stand, and which keys they may see.
+class HiddenCache(NamedTuple):
+    """What the backward needs of :meth:`Transformer.hidden_forward`."""
 
-    Attributes:
-        positions: (B, T), or (T,) where all rows stand alike.
-        mask: (B, 1, 1 or T, P + T), which keys are real; None where all are.
-        near: whether the mask leaves out what is beyond the model's window.
-        lengths: (B,), of the memory after this call.
-        real: (B, P + T) or None, of the memory after this call.
-    """
+    tokens: EmbeddingCache
+    positions: EmbeddingCache | None
+    alike: bool  # whether all rows stand at the same positions
+    dropout: DropoutCache
+    blocks: list[Any]
+    norm: Any
 
-    positions: Array
-    mask: Array | None
-    near: bool
-    lengths: Array
-    real: Array | None
+
+class ForwardCache(NamedTuple):
+    """What the backward needs of :meth:`Transformer.forward`, and the memory."""
+
+    state: Memory
+    hidden: HiddenCache
+    head: LinearCache
 
 
 class Transformer(ABC):
@@ -79,7 +91,7 @@ class Transformer(ABC):
     TOKENS: ClassVar[str]  # the names of the parameters
     POSITIONS: ClassVar[str | None]  # None: they are rotary
     BLOCK: ClassVar[str]  # with a place for the block's number
-    BLOCK_OPTIONS: ClassVar[tuple[str, ...]]  # what a block takes of the config
+    BLOCK_SIZES: ClassVar[tuple[str, ...]]  # what a block takes of the config
     NORM: ClassVar[tuple[str, ...]]
     HEAD: ClassVar[str]
     block_forward: ClassVar[Callable[..., tuple[Any, Any]]]
@@ -112,9 +124,9 @@ class Transformer(ABC):
         """How many positions the model has."""
         return int(self.config["context"])
 
-    def rotary(self, positions: Array) -> Any:
-        """Return the rotary table of the positions, in a model without a table of its own."""
-        raise NotImplementedError
+    def rotary(self, _: Ids) -> Rotary | None:
+        """Return how positions turn queries and keys: not at all, with a table of positions."""
+        return None
 
     @abstractmethod
     def norm_forward(self, x: Array) -> tuple[Array, Any]:
@@ -130,64 +142,73 @@ class Transformer(ABC):
         state: Memory | None = None,
         rng: np.random.Generator | None = None,
         lengths: npt.ArrayLike | None = None,
+        *,
         keep: bool = True,
         tiled: bool = True,
-    ) -> tuple[tuple[Array, Memory], Any]:
+    ) -> tuple[tuple[Array, Memory], HiddenCache]:
         """Return what the head sees, (B, T, E), and the memory; and the backward's cache.
 
         Where nothing is to be differentiated, ``keep=False`` holds one block's cache at a time.
         ``tiled`` lets long texts, without dropout, have :mod:`npllm.layers.tiled_attention`.
         """
-        p, place = self.parameters, self._place(ids, state, lengths)
-        rate = self.config["dropout"] if rng is not None else 0.0
-        x, token_cache = embedding_forward(ids, p[self.TOKENS])  # (B, T, E)
-        position_cache = None
+        p, c = self.parameters, self.config
+        ids = check_ids(ids, c["vocab_size"])
+        place = placed(ids, state, lengths, self.context, c.get("window"))
+        rate = c["dropout"] if rng is not None else 0.0
+        x, tokens = embedding_forward(ids, p[self.TOKENS])  # (B, T, E)
+        positions = None
         if self.POSITIONS is not None:
-            where, position_cache = embedding_forward(place.positions, p[self.POSITIONS])
+            where, positions = embedding_forward(place.positions, p[self.POSITIONS])
             x += where
-        x, dropout_cache = dropout_forward(x, rate, rng)
-        options = {name: self.config[name] for name in self.BLOCK_OPTIONS}
-        if self.POSITIONS is None:
-            options["rotary"] = self.rotary(place.positions)
-        options |= {"mask": place.mask, "dropout": rate, "rng": rng}
-        batch, steps, _ = x.shape
-        scores = steps * (_steps_of(state) + steps)  # of a head
-        many = scores >= SCORES_OF_A_HEAD and batch * self.config["heads"] * scores > SCORES
-        options["tiled"] = tiled and rate == 0 and many
-        if place.near:
-            options["window"] = None
+        x, dropped = dropout_forward(x, p=rate, rng=rng)
+        tiled = tiled and rate == 0 and self._tiles_pay(ids.shape, state)
+        options = self._block_options(place, rate, rng, tiled)
+        sizes = {name: c[name] for name in self.BLOCK_SIZES}
         blocks, caches = [], []
-        for n in range(self.config["num_layers"]):
+        for n in range(c["num_layers"]):
             own = {name: p[self.BLOCK.format(n) + name] for name in self._block}
             past = None if state is None else state.blocks[n]
-            (x, kept), cache = self.block_forward(x, own, past=past, **options)
+            (x, kept), cache = self.block_forward(x, own, **sizes, past=past, options=options)
             blocks.append(kept)
             if keep:
                 caches.append(cache)
-        h, norm_cache = self.norm_forward(x)
+        h, norm = self.norm_forward(x)
         memory = Memory(tuple(blocks), place.lengths, place.real)
-        return (h, memory), (token_cache, position_cache, dropout_cache, caches, norm_cache)
+        alike = place.positions.ndim == 1
+        return (h, memory), HiddenCache(tokens, positions, alike, dropped, caches, norm)
 
-    def hidden_backward(self, dh: Array, cache: Any) -> Parameters:
+    def _tiles_pay(self, shape: tuple[int, ...], state: Memory | None) -> bool:
+        """Whether a block has so many scores that attention should come in tiles."""
+        batch, steps = shape
+        scores = steps * (steps + (0 if state is None else state.steps))  # of a head
+        return scores >= SCORES_OF_A_HEAD and batch * self.config["heads"] * scores > SCORES
+
+    def _block_options(
+        self, place: Place, dropout: float, rng: np.random.Generator | None, tiled: bool
+    ) -> BlockOptions:
+        window = None if place.near else self.config.get("window")
+        rotary = self.rotary(place.positions)
+        return BlockOptions(rotary, place.mask, window, dropout, rng, tiled)
+
+    def hidden_backward(self, dh: Array, cache: HiddenCache) -> Parameters:
         """Return the gradients of all parameters, as far as they come through the hidden state."""
         gradients = self.parameters.zeros_like()
-        token_cache, position_cache, dropout_cache, caches, norm_cache = cache
         # h = norm(x)
-        dx, *dnorm = self.norm_backward(dh, norm_cache)
+        dx, *dnorm = self.norm_backward(dh, cache.norm)
         for name, gradient in zip(self.NORM, dnorm, strict=True):
             gradients[name] += gradient
         # x = block(x)
         for n in reversed(range(self.config["num_layers"])):
-            dx, own = self.block_backward((dx, None), caches[n])
+            dx, own = self.block_backward((dx, None), cache.blocks[n])
             for name, gradient in own.items():
                 gradients[self.BLOCK.format(n) + name] += gradient
         # x = dropout(tokens + positions)
-        dx = dropout_backward(dx, dropout_cache)
-        if self.POSITIONS is not None:
-            where = dx.sum(axis=0) if position_cache[0].ndim == 1 else dx
-            gradients[self.POSITIONS] += embedding_backward(where, position_cache)
+        dx = dropout_backward(dx, cache.dropout)
+        if self.POSITIONS is not None and cache.positions is not None:
+            where = dx.sum(axis=0) if cache.alike else dx
+            gradients[self.POSITIONS] += embedding_backward(where, cache.positions)
         # a tied matrix adds to what the head gives it
-        gradients[self.TOKENS] += embedding_backward(dx, token_cache)
+        gradients[self.TOKENS] += embedding_backward(dx, cache.tokens)
         return gradients
 
     def forward(
@@ -196,7 +217,7 @@ class Transformer(ABC):
         state: Memory | None = None,
         rng: np.random.Generator | None = None,
         lengths: npt.ArrayLike | None = None,
-    ) -> tuple[Array, Any]:
+    ) -> tuple[Array, ForwardCache]:
         """Return the logits of the next token at every position, and the backward's cache.
 
         Args:
@@ -217,9 +238,9 @@ class Transformer(ABC):
         # the cache shows the attention weights: all of them are held
         (h, memory), hidden_cache = self.hidden_forward(ids, state, rng, lengths, tiled=False)
         logits, head_cache = linear_forward(h, self.parameters[self.HEAD])  # (B, T, V)
-        return logits, _Cache(memory, hidden_cache, head_cache)
+        return logits, ForwardCache(memory, hidden_cache, head_cache)
 
-    def backward(self, dlogits: Array, cache: Any) -> Parameters:
+    def backward(self, dlogits: Array, cache: ForwardCache) -> Parameters:
         """Return the gradients of all parameters, by the parameters' names.
 
         Args:
@@ -232,7 +253,7 @@ class Transformer(ABC):
         gradients[self.HEAD] += dhead
         return gradients
 
-    def attention_weights(self, cache: Any) -> list[Array]:
+    def views(self, cache: ForwardCache) -> Views:
         """Return each block's attention weights, (B, N, T, P + T), P tokens being remembered.
 
         Row t of a head is how much token t takes of each token up to itself.
@@ -240,8 +261,11 @@ class Transformer(ABC):
         Args:
             cache: what :meth:`forward` returned.
         """
-        _, _, _, caches, _ = cache.hidden
-        return [self.block_weights(block) for block in caches]
+        return Views(attention=tuple(map(self.block_weights, cache.hidden.blocks)))
+
+    def initial_state(self, _: int) -> None:
+        """Return None: every window starts anew, whatever the batch."""
+        return None  # noqa: RET501
 
     def loss_and_gradients(
         self,
@@ -307,56 +331,6 @@ class Transformer(ABC):
         loss, _ = linear_cross_entropy_forward(h, head, np.asarray(targets))
         return loss.item(), memory
 
-    def select(self, state: Memory, rows: npt.ArrayLike) -> Memory:
+    def rows_of_state(self, state: Memory, rows: npt.ArrayLike) -> Memory:
         """Return the memory of some of the batch's rows, in any order, repeated or not."""
-        rows = np.asarray(rows)
-        blocks = tuple((keys[rows], values[rows]) for keys, values in state.blocks)
-        real = None if state.real is None else state.real[rows]
-        return Memory(blocks, state.lengths[rows], real)
-
-    def _place(self, ids: npt.ArrayLike, state: Memory | None, lengths: Any) -> Place:
-        """Return where the tokens stand and what they may see."""
-        ids = check_ids(ids, self.config["vocab_size"])
-        if ids.ndim != 2:
-            raise ValueError(f"ids must have shape (B, T), got {ids.shape}")
-        batch, steps = ids.shape
-        before = np.zeros(batch, np.int64) if state is None else state.lengths  # (B,)
-        if len(before) != batch:
-            raise ValueError(f"the memory is of {len(before)} rows, ids have {batch}")
-        added: Array = np.full(batch, steps)
-        if lengths is not None:
-            added = check_ids(lengths, steps + 1, "lengths")
-            check_shape(added, (batch,), "lengths")
-        after = before + added
-        if after.max(initial=0) > self.context:
-            raise ValueError(
-                f"the model has {self.context} positions, and the text {after.max()} tokens: "
-                "shorten it"
-            )
-        past_real = None if state is None else state.real
-        if (lengths is None or (added == steps).all()) and past_real is None:
-            return Place(_steps_of(state) + np.arange(steps), None, False, after, None)
-        real = np.arange(steps) < added[:, None]  # (B, T)
-        if state is not None:
-            kept = np.ones((batch, _steps_of(state)), np.bool_) if past_real is None else past_real
-            real = np.concatenate([kept, real], axis=1)  # (B, P + T)
-        # what fills a row up stands anywhere: nothing sees it
-        positions = np.minimum(before[:, None] + np.arange(steps), self.context - 1)
-        mask = real[:, None, None]  # (B, 1, 1, P + T)
-        window = self.config.get("window")
-        near = window is not None and past_real is not None
-        if near:  # what is remembered has gaps: near are tokens, not columns
-            stands = real.cumsum(axis=1)[:, None, None] - 1  # (B, 1, 1, P + T)
-            mask = mask & (positions[:, None, :, None] - stands < window)
-        return Place(positions, mask, near, after, real)
-
-
-def _steps_of(state: Memory | None) -> int:
-    """Return P, how many tokens a memory holds for each row, real or not."""
-    return 0 if state is None else int(state.blocks[0][0].shape[2])
-
-
-class _Cache(NamedTuple):
-    state: Memory
-    hidden: Any
-    head: Any
+        return state.rows(rows)

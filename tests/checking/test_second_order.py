@@ -165,7 +165,7 @@ def test_the_derivative_of_a_gradient_is_symmetric(name: str) -> None:
     assert found.passed, str(found)
 
 
-# a slip in conduct leaves the numbers right; one factor makes it the gradient of another function
+# a slip in behaviour leaves the numbers right; one factor makes it the gradient of another function
 UNSEEN = {"accumulated", "aliased", "float32", "mutated_dy", "mutated_input", "scale", "sign"}
 BENT = ("softmax", "attention", "lstm_cell", "LSTMLanguageModel")
 SLIPS = [

@@ -137,7 +137,7 @@ def test_atlas_teaches_the_mistakes_of_a_layer(npllm):
     assert (status, errors) == (0, "")
     wanted = [mistake for mistake in MISTAKES if mistake.layer == "dropout"]
     for mistake in wanted:
-        for text in (mistake.slip, mistake.why, mistake.tell, mistake.source.splitlines()[0]):
+        for text in (mistake.slip, mistake.why, mistake.giveaway, mistake.source.splitlines()[0]):
             assert text in out
     assert "PASSES" not in out
     assert f"{len(wanted)} mistakes: {len(wanted)} rejected" in out

@@ -52,7 +52,7 @@ class LegacyGenerator:
 def dropout(data: Array, ratio: Any = 0.5, training_mode: Any = False, *, seed: int = 0) -> Outputs:
     """Drop elements; the mask is where the gradient passes."""
     rng: Any = LegacyGenerator(seed)
-    y, cache = layers.dropout_forward(data, float(ratio), rng, training=bool(training_mode))
+    y, cache = layers.dropout_forward(data, p=float(ratio), rng=rng, training=bool(training_mode))
     return y, layers.dropout_backward(np.ones_like(data), cache) != 0
 
 
@@ -301,7 +301,7 @@ def layer_normalization(
         flat_from(X, axis),
         (None if a is None else a.ravel() for a in (Scale, B)),
     )
-    y, (normal, scale, *_) = layers.layer_norm_forward(rows, weight, bias, epsilon)
+    y, (normal, scale, *_) = layers.layer_norm_forward(rows, weight, bias, eps=epsilon)
     mean = rows - normal / scale  # the same at every place of a row
     kept = (*X.shape[: axis % X.ndim], *[1] * (X.ndim - axis % X.ndim))
     return y.reshape(X.shape), mean[..., :1].reshape(kept), scale.reshape(kept)
@@ -309,7 +309,7 @@ def layer_normalization(
 
 def rms_normalization(X: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5) -> Outputs:
     """Normalize over all axes from ``axis`` on, without a shift."""
-    y, _ = layers.rms_norm_forward(flat_from(X, axis), scale.ravel(), epsilon)
+    y, _ = layers.rms_norm_forward(flat_from(X, axis), scale.ravel(), eps=epsilon)
     return (y.reshape(X.shape),)
 
 
@@ -334,7 +334,7 @@ def rotary_embedding(
     width = rotary_embedding_dim or x.shape[-1]
     tables = [c if position_ids is None else c[position_ids] for c in (cos_cache, sin_cache)]
     cos, sin = (c[:, None, :, : width // 2] for c in tables)  # (B, 1, T, R / 2)
-    y, _ = layers.rotary_forward(x, cos, sin, bool(interleaved))
+    y, _ = layers.rotary_forward(x, cos, sin, interleaved=bool(interleaved))
     return (y.swapaxes(1, 2).reshape(X.shape) if packed else y,)
 
 

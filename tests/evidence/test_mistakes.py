@@ -57,7 +57,7 @@ def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) 
         assert mistake.cause in {cause.key for cause in trial.report.causes}, str(trial.report)
     text = lesson(trial)
     assert mistake.why in text
-    assert mistake.tell in text
+    assert mistake.giveaway in text
     assert mistake.function.__code__ is code  # as it was: the right one, see below
 
 

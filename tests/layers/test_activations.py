@@ -25,7 +25,7 @@ def test_agrees_with_torch(torch, name, x):
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 @pytest.mark.parametrize("x", [Source().normal(3, 5), frozen(ENDS)], ids=np.shape)
 def test_both_gelus_agree_with_torch(torch, approximate, x):
-    layer = Bound(lambda x: gelu_forward(x, approximate), gelu_backward, (x,))
+    layer = Bound(lambda x: gelu_forward(x, approximate=approximate), gelu_backward, (x,))
     reference = torch.nn.functional.gelu
     assert_agrees_with_torch(torch, layer, lambda x: reference(x, approximate=approximate))
 
@@ -39,4 +39,4 @@ def test_sigmoid_keeps_its_digits_at_both_ends(x):
 
 def test_gelu_names_the_forms_it_knows():
     with pytest.raises(ValueError, match='approximate must be "none" or "tanh", got \'erf\''):
-        gelu_forward(np.ones(2), "erf")
+        gelu_forward(np.ones(2), approximate="erf")

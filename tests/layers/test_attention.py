@@ -91,7 +91,7 @@ def test_masks_and_biases_agree_with_torch(torch, shapes, causal, mask, bias):
 def test_dropout_and_returned_weights_agree_with_torch(torch, shapes, p, return_weights):
     q, k, v = drawn(Source(), shapes)
     ones = np.ones(scores_shape(*shapes))
-    kept = torch.tensor(dropout_forward(ones, p, np.random.default_rng(5))[0])
+    kept = torch.tensor(dropout_forward(ones, p=p, rng=np.random.default_rng(5))[0])
 
     def reference(q, k, v):
         weights = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), -1)

@@ -82,7 +82,7 @@ def test_ids_of_any_integer_type(kind):
 )
 def test_refuses(ids, shape, padding_idx, error, message):
     with pytest.raises(error, match=message):
-        embedding_forward(ids, np.ones(shape), padding_idx)
+        embedding_forward(ids, np.ones(shape), padding_idx=padding_idx)
 
 
 def test_one_hot_is_of_the_given_dtype_and_else_float64():

@@ -118,7 +118,7 @@ def test_dropout_sits_between_the_layers(torch, p, depth, bidirectional):
     args = drawn(Source(), (T, B, IN), num_layers=depth, bidirectional=bidirectional)
     directions = 1 + bidirectional
     rng, ones = np.random.default_rng(5), np.ones((T, B, directions * H))
-    masks = [torch.tensor(dropout_forward(ones, p, rng)[0]) for _ in range(depth - 1)]
+    masks = [torch.tensor(dropout_forward(ones, p=p, rng=rng)[0]) for _ in range(depth - 1)]
     single = theirs(torch, 1, bidirectional=bidirectional)
 
     def reference(y, weights, state):

@@ -18,7 +18,8 @@ from npllm.layers import (
     rotary_table,
 )
 from npllm.layers.arrays import unbroadcast
-from npllm.layers.multi_head_attention import multi_head_attention_weights
+from npllm.layers.attention import Sight
+from npllm.layers.multi_head_attention import Rotary, multi_head_attention_weights
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -34,7 +35,7 @@ def test_agrees_with_torch(torch, heads, kv_heads, tiled, causal):
 
     def forward(q, k, v):
         (y, _), cache = multi_head_attention_forward(
-            q, k, v, heads, kv_heads, causal=causal, tiled=tiled
+            q, k, v, heads, kv_heads=kv_heads, sight=Sight(causal=causal), tiled=tiled
         )
         return y, cache
 
@@ -70,12 +71,13 @@ def test_cross_attention_agrees_with_torch(torch):
 def test_step_by_step_is_the_whole(seed, cut, window, tiled):
     source, heads, kv_heads = Source(seed), 4, 2
     q, k, v = source.normal(2, 6, 16), source.normal(2, 6, 8), source.normal(2, 6, 8)
-    options = {"causal": True, "window": window, "tiled": tiled}
+    sight = Sight(causal=True, window=window)
+    options = {"kv_heads": kv_heads, "sight": sight, "tiled": tiled}
 
     def run(piece, past):
-        table = (*rotary_table(np.arange(6)[piece], 4), True)
+        table = Rotary(*rotary_table(np.arange(6)[piece], 4), interleaved=True)
         (y, kept), _ = multi_head_attention_forward(
-            *(a[:, piece] for a in (q, k, v)), heads, kv_heads, rotary=table, past=past, **options
+            *(a[:, piece] for a in (q, k, v)), heads, rotary=table, past=past, **options
         )
         return y, kept
 
@@ -87,40 +89,45 @@ def test_step_by_step_is_the_whole(seed, cut, window, tiled):
     # a later token moves nothing before it
     moved = v.copy()
     moved[:, cut:] += 1
-    (y, _), _ = multi_head_attention_forward(q, k, moved, heads, kv_heads, **options)
-    (plain, _), _ = multi_head_attention_forward(q, k, v, heads, kv_heads, **options)
+    (y, _), _ = multi_head_attention_forward(q, k, moved, heads, **options)
+    (plain, _), _ = multi_head_attention_forward(q, k, v, heads, **options)
     assert_close(y[:, :cut], plain[:, :cut], tolerance=0)
 
 
 @pytest.mark.parametrize(
-    ("shapes", "arguments", "message"),
+    ("shapes", "heads", "kv_heads", "message"),
     [
-        (((1, 2, 6),) * 3, (4,), r"q must have shape \(B, T, 4 D\), got \(1, 2, 6\)"),
-        (((2, 6),) * 3, (2,), r"q must have shape \(B, T, 2 D\)"),
-        (((1, 2, 6),) * 3, (2, 4), "kv_heads must divide heads, 2, got 4"),
-        (((1, 2, 6),) * 3, (2, 0), "kv_heads must divide heads, 2, got 0"),
-        (((1, 2, 6), (1, 2, 5), (1, 2, 6)), (2,), r"k must have shape \(B, T, 2 D\)"),
-        (((1, 2, 6), (1, 2, 6), (1, 2, 5)), (2,), r"v must have shape \(B, T, 2 D\)"),
-        (((1, 2, 6), (1, 2, 4), (1, 2, 4)), (2,), "q, k, v must have shapes"),
+        (((1, 2, 6),) * 3, 4, None, r"q must have shape \(B, T, 4 D\), got \(1, 2, 6\)"),
+        (((2, 6),) * 3, 2, None, r"q must have shape \(B, T, 2 D\)"),
+        (((1, 2, 6),) * 3, 2, 4, "kv_heads must divide heads, 2, got 4"),
+        (((1, 2, 6),) * 3, 2, 0, "kv_heads must divide heads, 2, got 0"),
+        (((1, 2, 6), (1, 2, 5), (1, 2, 6)), 2, None, r"k must have shape \(B, T, 2 D\)"),
+        (((1, 2, 6), (1, 2, 6), (1, 2, 5)), 2, None, r"v must have shape \(B, T, 2 D\)"),
+        (((1, 2, 6), (1, 2, 4), (1, 2, 4)), 2, None, "q, k, v must have shapes"),
     ],
 )
-def test_what_does_not_fit_is_refused(shapes, arguments, message):
+def test_what_does_not_fit_is_refused(shapes, heads, kv_heads, message):
     with pytest.raises(ValueError, match=message):
-        multi_head_attention_forward(*(np.zeros(shape) for shape in shapes), *arguments)
+        multi_head_attention_forward(
+            *(np.zeros(shape) for shape in shapes), heads, kv_heads=kv_heads
+        )
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_every_head_turns_by_its_tokens_position(interleaved):
     source = Source()
     q, k, v, dy = (source.normal(2, 5, n * 4) for n in (4, 2, 2, 4))
-    table = (*rotary_table(np.arange(5), 4), interleaved)
-    (y, (keys, _)), cache = multi_head_attention_forward(q, k, v, 4, 2, rotary=table)
+    cos, sin = rotary_table(np.arange(5), 4)
+    table = Rotary(cos, sin, interleaved)
+    (y, (keys, _)), cache = multi_head_attention_forward(q, k, v, 4, kv_heads=2, rotary=table)
     turned, caches = [], []
     for x, heads in ((q, 4), (k, 2)):
-        own, own_cache = rotary_forward(x.reshape(2, 5, heads, 4).swapaxes(1, 2), *table)
+        own, own_cache = rotary_forward(
+            x.reshape(2, 5, heads, 4).swapaxes(1, 2), cos, sin, interleaved=interleaved
+        )
         turned.append(own.swapaxes(1, 2).reshape(x.shape))
         caches.append(own_cache)
-    (expected, (kept, _)), plain_cache = multi_head_attention_forward(*turned, v, 4, 2)
+    (expected, (kept, _)), plain_cache = multi_head_attention_forward(*turned, v, 4, kv_heads=2)
     assert_close(y, expected)
     assert_close(keys, kept)
     got = multi_head_attention_backward((dy, None), cache)
@@ -129,7 +136,7 @@ def test_every_head_turns_by_its_tokens_position(interleaved):
     for gradient, d, own_cache in zip(got[:2], dturned[:2], caches, strict=True):
         dx = rotary_backward(d.reshape(2, 5, -1, 4).swapaxes(1, 2), own_cache)
         assert_close(gradient, dx.swapaxes(1, 2).reshape(gradient.shape))
-    assert not np.allclose(y, multi_head_attention_forward(q, k, v, 4, 2)[0][0])
+    assert not np.allclose(y, multi_head_attention_forward(q, k, v, 4, kv_heads=2)[0][0])
 
 
 @pytest.mark.parametrize("tiled", [False, True])
@@ -141,7 +148,9 @@ def test_what_is_added_to_the_scores_or_hides_them_is_each_heads_own(shape, tile
     shape, source = tuple(sizes[axis] for axis in shape), Source()
     q, k, v = source.normal(3, 5, 12), source.normal(3, 4, 4), source.normal(3, 4, 4)
     mask, bias = source.mask(*shape), source.normal(*shape)
-    (y, _), cache = multi_head_attention_forward(q, k, v, 6, 2, mask=mask, bias=bias, tiled=tiled)
+    (y, _), cache = multi_head_attention_forward(
+        q, k, v, 6, kv_heads=2, sight=Sight(mask), bias=bias, tiled=tiled
+    )
     *_, dbias = multi_head_attention_backward((np.ones_like(y), None), cache)
     assert dbias.shape == shape
     expected = np.zeros((3, 6, 5, 4))  # the gradient of the bias, before it was broadcast
@@ -174,7 +183,9 @@ def test_a_tile_has_no_dropout():
 def test_the_weights_that_were_kept_make_the_output(heads, kv_heads):
     source = Source()
     q, k, v = (source.normal(2, 5, n * 3) for n in (heads, kv_heads, kv_heads))
-    (y, _), cache = multi_head_attention_forward(q, k, v, heads, kv_heads, causal=True, window=2)
+    (y, _), cache = multi_head_attention_forward(
+        q, k, v, heads, kv_heads=kv_heads, sight=Sight(causal=True, window=2)
+    )
     weights = multi_head_attention_weights(cache)
     assert weights.shape == (2, heads, 5, 5)
     assert_close(weights.sum(axis=-1), np.ones((2, heads, 5)))

@@ -36,7 +36,7 @@ SCALINGS = {
 def test_agrees_with_torch(torch, interleaved, width):
     cos, sin = rotary_table(np.arange(5), width)
     layer = Bound(
-        lambda x: rotary_forward(x, cos, sin, interleaved),
+        lambda x: rotary_forward(x, cos, sin, interleaved=interleaved),
         rotary_backward,
         (Source().normal(2, 5, 9),),
     )
@@ -62,12 +62,13 @@ def test_a_product_sees_the_distance_alone(seed, start, interleaved):
 
     def score(t, s):
         turned = [
-            rotary_forward(x, *rotary_table([at], 8), interleaved)[0] for x, at in ((q, t), (k, s))
+            rotary_forward(x, *rotary_table([at], 8), interleaved=interleaved)[0]
+            for x, at in ((q, t), (k, s))
         ]
         return (turned[0] * turned[1]).sum()
 
     assert score(start + 7, start + 3) == pytest.approx(score(4, 0), rel=1e-9, abs=1e-9)
-    y, _ = rotary_forward(q, *rotary_table([start], 8), interleaved)
+    y, _ = rotary_forward(q, *rotary_table([start], 8), interleaved=interleaved)
     assert_close((y * y).sum(), (q * q).sum())
 
 
@@ -76,9 +77,9 @@ def test_the_two_pairings_are_one_function_of_permuted_features():
     table = rotary_table(np.arange(3), 8)
     order = np.arange(8).reshape(2, 4).T.ravel()  # 0 4 1 5 2 6 3 7
     halves, _ = rotary_forward(x, *table)
-    interleaved, _ = rotary_forward(x[:, order], *table, True)
+    interleaved, _ = rotary_forward(x[:, order], *table, interleaved=True)
     assert_close(interleaved, halves[:, order], tolerance=0)
-    assert not np.allclose(rotary_forward(x, *table, True)[0], halves)
+    assert not np.allclose(rotary_forward(x, *table, interleaved=True)[0], halves)
 
 
 @pytest.mark.parametrize("name", SCALINGS)

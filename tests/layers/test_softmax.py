@@ -22,7 +22,7 @@ every_pair = pytest.mark.parametrize("name", PAIRS)
 
 def bound(name, x, axis=-1):
     forward, backward = PAIRS[name]
-    return Bound(lambda x: forward(x, axis), backward, (x,))
+    return Bound(lambda x: forward(x, axis=axis), backward, (x,))
 
 
 @every_pair
@@ -63,12 +63,14 @@ def test_the_logarithm_of_no_choice_stays_minus_infinity_and_passes_the_cotangen
 )
 def test_the_three_belong_together(seed, axis, scale, shift):
     x = Source(seed, scale=scale).normal(2, 3, 4)
-    (p, _), (log_p, _), (total, _) = (PAIRS[name][0](x, axis) for name in PAIRS)
+    (p, _), (log_p, _), (total, _) = (PAIRS[name][0](x, axis=axis) for name in PAIRS)
     assert_close(p.sum(axis), np.ones(total.shape))
     assert_close(np.exp(log_p), p)
     assert_close(x - np.expand_dims(total, axis), log_p, floor=scale)
     # one number added to all scores changes nothing but their rounding
-    assert_close(softmax_forward(x + shift, axis)[0], p, tolerance=8 * HUGE * np.finfo(float).eps)
+    assert_close(
+        softmax_forward(x + shift, axis=axis)[0], p, tolerance=8 * HUGE * np.finfo(float).eps
+    )
     assert_close(
         softmax_forward(np.moveaxis(x, axis, -1))[0], np.moveaxis(p, axis, -1), tolerance=1e-15
     )
@@ -77,8 +79,12 @@ def test_the_three_belong_together(seed, axis, scale, shift):
 @pytest.mark.parametrize(("shape", "axis"), [((2, 0), -1), ((0, 2), 0)])
 def test_an_empty_axis_has_nothing_to_choose_from(shape, axis):
     x = np.zeros(shape)
-    assert softmax_forward(x, axis)[0].shape == log_softmax_forward(x, axis)[0].shape == shape
-    assert logsumexp_forward(x, axis)[0].tolist() == [-np.inf, -np.inf]
+    assert (
+        softmax_forward(x, axis=axis)[0].shape
+        == log_softmax_forward(x, axis=axis)[0].shape
+        == shape
+    )
+    assert logsumexp_forward(x, axis=axis)[0].tolist() == [-np.inf, -np.inf]
 
 
 @pytest.mark.parametrize("forward", [softmax_forward, log_softmax_forward, logsumexp_forward])

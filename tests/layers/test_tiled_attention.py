@@ -16,6 +16,7 @@ from npllm.layers import (
     tiled_attention_backward,
     tiled_attention_forward,
 )
+from npllm.layers.attention import Sight
 from npllm.layers.tiled_attention import _tiles
 
 
@@ -167,7 +168,7 @@ def test_a_tile_has_the_keys_that_its_queries_may_see_and_no_others(monkeypatch,
     ],
 )
 def test_a_tile_has_as_many_queries_as_scores_may_be_held(tq, tk, scores, expected):
-    tiles = _tiles((2,), tq, tk, False, None, 0, scores)
+    tiles = _tiles((2,), tq, tk, Sight(), scores)
     assert [index for index, _, _ in tiles] == len(expected) * [(0,)] + len(expected) * [(1,)]
     assert [rows.stop - rows.start for _, rows, _ in tiles] == 2 * expected
 
@@ -175,7 +176,7 @@ def test_a_tile_has_as_many_queries_as_scores_may_be_held(tq, tk, scores, expect
 @pytest.mark.parametrize("window", [None, 1, 16, 128, 2000])
 @pytest.mark.parametrize("causal", [False, True])
 def test_no_tile_holds_more_scores_than_it_may(window, causal):
-    tiles = _tiles((), 4096, 4096, causal, window, 0, 2**16)
+    tiles = _tiles((), 4096, 4096, Sight(causal=causal, window=window), 2**16)
     largest = max((r.stop - r.start) * (k.stop - k.start) for _, r, k in tiles)
     assert largest <= 2**16
     assert largest > 2**14  # and not much less

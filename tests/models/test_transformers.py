@@ -203,9 +203,9 @@ def test_a_padded_batch_is_its_rows_alone(model: Any, seed: int, lengths: list[i
 def test_rows_of_a_memory_are_selected(model: Any) -> None:
     _, memory = model.predict(IDS[:, :4], lengths=[4, 2, 3])
     rows = [2, 0, 0]
-    got, _ = model.predict(IDS[rows, 4:6], model.select(memory, rows))
+    got, _ = model.predict(IDS[rows, 4:6], model.rows_of_state(memory, rows))
     whole, _ = model.predict(IDS[:, 4:6], memory)
-    own, _ = model.predict(IDS[[0], 4:6], model.select(memory, [0]))
+    own, _ = model.predict(IDS[[0], 4:6], model.rows_of_state(memory, [0]))
     np.testing.assert_allclose(got[1], own[0], atol=1e-12)
     np.testing.assert_allclose(whole[0], own[0], atol=1e-12)
 
@@ -247,7 +247,7 @@ def test_long_texts_come_in_tiles_with_the_same_numbers(model: Any, monkeypatch:
     assert len(tiles) == 4 * model.config["num_layers"]
     # not where the weights are to be seen, nor where they are dropped
     _, cache = model.forward(IDS)
-    assert len(model.attention_weights(cache)) == model.config["num_layers"]
+    assert len(model.views(cache).attention) == model.config["num_layers"]
     dropping = type(model)(**{**model.config, "dropout": 0.5})
     dropping.loss_and_gradients(IDS, TARGETS, rng=np.random.default_rng(0))
     assert len(tiles) == 4 * model.config["num_layers"]

@@ -112,8 +112,8 @@ ATTENTION_MISTAKES = [
         "Both have one shape, and at p = 0 they are one array: most tests run at p = 0.",
         "The gradient of V is wrong as soon as p > 0.",
         layers.attention_forward,
-        "caches, dropped, y.shape",
-        "caches, weights, y.shape",
+        "dropped,\n        dropout_cache",
+        "weights,\n        dropout_cache",
         wild=True,
     ),
     Mistake(

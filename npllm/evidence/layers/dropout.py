@@ -20,7 +20,8 @@ def dropout_arguments(
     """Draw the same mask in each call."""
 
     def forward(x: Any) -> Any:
-        return layers.dropout_forward(x, 0.3, np.random.default_rng(5), training)
+        rng = np.random.default_rng(5)
+        return layers.dropout_forward(x, p=0.3, rng=rng, training=training)
 
     return Bound(forward, layers.dropout_backward, (source.normal(*lead, n, m),))
 
@@ -34,7 +35,7 @@ def dropout_cases(rng: Generator) -> Iterator[Case]:
     for p in (0.3, 0.0, 1.0):
 
         def forward(x: Array, p: float = p) -> tuple[Array, Any]:
-            return layers.dropout_forward(x, p, np.random.default_rng(5))
+            return layers.dropout_forward(x, p=p, rng=np.random.default_rng(5))
 
         yield Case(f"p = {p}", forward, layers.dropout_backward, (x,), {"p": p})
 
@@ -47,8 +48,8 @@ DROPOUT_MISTAKES = [
         "The output is zero where the mask is, and has its shape.",
         "Each element is off by its own x.",
         layers.dropout_forward,
-        "x * mask, (mask, x.shape)",
-        "x * mask, (x * mask, x.shape)",
+        "x * mask, DropoutCache(mask, x.shape)",
+        "x * mask, DropoutCache(x * mask, x.shape)",
         cause="factor",
         wild=True,
     ),
@@ -113,8 +114,8 @@ DROPOUT_MISTAKES = [
         "The numbers are right.",
         "y and x are one array: an activation in place then destroys what the backward needs.",
         layers.dropout_forward,
-        "return x.copy(), (None",
-        "return x, (None",
+        "return x.copy(), ",
+        "return x, ",
         cause="aliased",
     ),
     Mistake(

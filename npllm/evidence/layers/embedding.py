@@ -34,7 +34,7 @@ def embedding_cases(rng: Generator) -> Iterator[Case]:
             ids: Array, weight: Array, padding_idx: int | None = padding_idx
         ) -> tuple[Array, Any]:
             # a row that is not trained is a constant: it must not move with the weight
-            y, cache = layers.embedding_forward(ids, weight, padding_idx)
+            y, cache = layers.embedding_forward(ids, weight, padding_idx=padding_idx)
             trained = np.ones(ids.shape, bool) if padding_idx is None else ids != padding_idx
             return np.where(trained[..., None], y, np.zeros((), y.dtype)), cache
 

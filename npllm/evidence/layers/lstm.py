@@ -29,12 +29,12 @@ def lstm_weights(
     peepholes: bool = False,
 ) -> dict[str, Array]:
     """Return torch's parameters of an LSTM, and those that torch has no names for."""
-    shown, weights = proj_size or hidden, {}
+    output_size, weights = proj_size or hidden, {}
     ends = ["_reverse"] if reverse_only else ["", "_reverse"][: 1 + bidirectional]
     for k in range(num_layers):
         for suffix in (f"l{k}{end}" for end in ends):
             weights[f"weight_ih_{suffix}"] = normal(4 * hidden, width)
-            weights[f"weight_hh_{suffix}"] = normal(4 * hidden, shown)
+            weights[f"weight_hh_{suffix}"] = normal(4 * hidden, output_size)
             if bias:
                 weights[f"bias_ih_{suffix}"] = normal(4 * hidden)
                 weights[f"bias_hh_{suffix}"] = normal(4 * hidden)
@@ -42,7 +42,7 @@ def lstm_weights(
                 weights[f"weight_hr_{suffix}"] = normal(proj_size, hidden)
             if peepholes:
                 weights[f"weight_ch_{suffix}"] = normal(3 * hidden)
-        width = shown * len(ends)
+        width = output_size * len(ends)
     return weights
 
 
@@ -119,8 +119,11 @@ def lstm_cases(rng: Generator) -> Iterator[Case]:
             if name.startswith(("weight_ih", "weight_hh")):
                 array /= 2
         count = sum(name.startswith("weight_ih") for name in weights)
-        shown = sizes.get("proj_size", hidden)
-        state = rng.normal(size=(count, batch, shown)), rng.normal(size=(count, batch, hidden))
+        output_size = sizes.get("proj_size", hidden)
+        state = (
+            rng.normal(size=(count, batch, output_size)),
+            rng.normal(size=(count, batch, hidden)),
+        )
         x = rng.normal(size=(steps, batch, input_size))
         x = x.swapaxes(0, 1) if options.get("batch_first") else x
         yield Case(label, _seeded_lstm(options), layers.lstm_backward, (x, weights, state))

@@ -4,7 +4,7 @@ from npllm.evidence.mistake import Mistake
 from npllm.layers import lstm_direction
 
 _through_time = lstm_direction.lstm_direction_backward
-_factors = lstm_direction._factors
+_slopes = lstm_direction._slopes
 
 MISTAKES = [
     Mistake(
@@ -13,9 +13,9 @@ MISTAKES = [
         "the derivative of sigmoid applied to the gate's output",
         "Cached are the gates, but the formula was written for what goes into them.",
         "Every gradient is off, by no constant.",
-        _factors,
-        "factors = 1 - gates\n    factors *= gates",
-        "factors = np.exp(-gates) / (1 + np.exp(-gates)) ** 2",
+        _slopes,
+        "slopes = 1 - gates\n    slopes *= gates",
+        "slopes = np.exp(-gates) / (1 + np.exp(-gates)) ** 2",
         wild=True,
     ),
     Mistake(
@@ -48,7 +48,7 @@ MISTAKES = [
         "for t in reversed(range(1, T)): one off, at the end nobody looks at.",
         "The input's gradient is zero at the first step.",
         _through_time,
-        "    # gates = shares[ids]",
+        "    # gates = from_input[ids]",
         "    da[0] = 0",
         cause="first_step",
         wild=True,
@@ -60,8 +60,8 @@ MISTAKES = [
         "dW = W + ... instead of dW = dW + ...: one letter.",
         "The weight itself is the error.",
         _through_time,
-        "dshares.T @ as_rows(x)",
-        "dshares.T @ as_rows(x) + weights.ih",
+        "dfrom_input.T @ as_rows(x)",
+        "dfrom_input.T @ as_rows(x) + weights.ih",
         cause="argument_added",
         wild=True,
     ),
@@ -72,7 +72,7 @@ MISTAKES = [
         "Clipping is good practice, after the backward.",
         "The backward is not linear in dy.",
         _through_time,
-        "    # gates = shares[ids]",
+        "    # gates = from_input[ids]",
         "    da = np.clip(da, -0.1, 0.1)",
         cause="nonlinear",
         wild=True,
@@ -84,7 +84,7 @@ MISTAKES = [
         "With gradients of order one it never bites.",
         "2^20 dy must give 2^20 times the gradient.",
         _through_time,
-        "    # gates = shares[ids]",
+        "    # gates = from_input[ids]",
         "    da = np.clip(da, -100, 100)",
         cause="nonlinear",
     ),
@@ -95,8 +95,8 @@ MISTAKES = [
         "They have the shape of the weights as given.",
         "Only dx is wrong, by 11% in a trained model; in float32 the losses still agree to 1e-4.",
         _through_time,
-        "dshares @ weights.ih",
-        "dshares @ (weights.ih * _gate_constants(h0.shape[1], x.dtype)[0][:, None])",
+        "dfrom_input @ weights.ih",
+        "dfrom_input @ (weights.ih * _gate_constants(h0.shape[1], x.dtype)[0][:, None])",
         wild=True,
     ),
     Mistake(
@@ -116,8 +116,8 @@ MISTAKES = [
         "The cells of all steps are one longer than the gates: either end can be cut.",
         "Wrong in every gradient, through the forget gate's.",
         _through_time,
-        "_factors(gates, cells[:-1], tanh_cells)",
-        "_factors(gates, cells[1:], tanh_cells)",
+        "_slopes(gates, cells[:-1], tanh_cells)",
+        "_slopes(gates, cells[1:], tanh_cells)",
     ),
     Mistake(
         "lstm",
@@ -125,7 +125,7 @@ MISTAKES = [
         "the square forgotten in the derivative of tanh(c)",
         "1 - tanh(c) has the shape of 1 - tanh(c)^2, and lies between 0 and 2.",
         "Every gradient is off, by no constant.",
-        _factors,
+        _slopes,
         "tanh_cells * tanh_cells",
         "tanh_cells * 1",
     ),
@@ -136,7 +136,7 @@ MISTAKES = [
         "dc has one shape at all steps.",
         "The last step's input is right, all before are not.",
         _through_time,
-        "dc_t * _four(gates[t])[1]",
+        "dc_t * _gates(gates[t])[1]",
         "dc_t * 1",
         cause="last_step",
     ),
@@ -178,8 +178,8 @@ MISTAKES = [
         "mean(axis=0) and sum(axis=0) have one shape.",
         "Off by exactly T B.",
         _through_time,
-        "dshares.sum(axis=0)",
-        "dshares.mean(axis=0)",
+        "dfrom_input.sum(axis=0)",
+        "dfrom_input.mean(axis=0)",
         cause="scale",
     ),
     Mistake(
@@ -231,18 +231,18 @@ MISTAKES = [
         "= for +=: each step has the shape of the sum.",
         "Right for a sequence of one step.",
         _through_time,
-        "dhr += dh_t.T @ shown[t]",
-        "dhr = dh_t.T @ shown[t]",
+        "dhr += dh_t.T @ unprojected[t]",
+        "dhr = dh_t.T @ unprojected[t]",
     ),
     Mistake(
         "lstm",
         "projection",
         "the projection paired with the step before",
-        "shown[t - 1] exists at t = 0 too: it is the last.",
+        "unprojected[t - 1] exists at t = 0 too: it is the last.",
         "Only the projection is wrong.",
         _through_time,
-        "dhr += dh_t.T @ shown[t]",
-        "dhr += dh_t.T @ shown[t - 1]",
+        "dhr += dh_t.T @ unprojected[t]",
+        "dhr += dh_t.T @ unprojected[t - 1]",
     ),
     Mistake(
         "lstm",
@@ -252,7 +252,7 @@ MISTAKES = [
         "Rows of repeated ids are wrong; so are the input weights and the biases.",
         _through_time,
         "as_rows(da) if lookup is None else embedding_backward(da, lookup)",
-        "np.zeros((len(x), da.shape[-1]))\n    dshares[lookup[0]] = da",
+        "np.zeros((len(x), da.shape[-1]))\n    dfrom_input[lookup.ids] = da",
         cause="repeated_ids",
     ),
     Mistake(

@@ -13,21 +13,31 @@ from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
+from npllm.layers.attention import Sight
+from npllm.layers.multi_head_attention import Rotary
 
 
 def multi_head_attention_arguments(
-    source: Source, lead: Lead, n: int, m: int, *, past: bool = False, **options: Any
+    source: Source,
+    lead: Lead,
+    n: int,
+    m: int,
+    *,
+    past: bool = False,
+    window: int | None = None,
+    tiled: bool = False,
 ) -> Bound:
     """Attend in 2 m heads of width 4 that share m key heads."""
     batch = prod(lead)
     shapes = [(batch, n, 8 * m), (batch, n, 4 * m), (batch, n, 3 * m)]
     start = 2 if past else 0
-    table = (*layers.rotary_table(np.arange(start, start + n), 4), False)
+    table = Rotary(*layers.rotary_table(np.arange(start, start + n), 4))
+    sight = Sight(causal=True, window=window)
     kept = (source.normal(batch, m, 2, 4), source.normal(batch, m, 2, 3)) if past else None
 
     def forward(q: Any, k: Any, v: Any) -> Any:
         return layers.multi_head_attention_forward(
-            q, k, v, 2 * m, m, rotary=table, past=kept, causal=True, **options
+            q, k, v, 2 * m, kv_heads=m, rotary=table, past=kept, sight=sight, tiled=tiled
         )
 
     args = tuple(source.normal(*shape) for shape in shapes)
@@ -48,25 +58,28 @@ def multi_head_attention_cases(rng: Generator) -> Iterator[Case]:
     own = (q, rng.normal(size=q.shape), rng.normal(size=(2, 3, heads * 3)))
     across = (q, rng.normal(size=(2, 5, kv_heads * size)), rng.normal(size=(2, 5, kv_heads * 5)))
     past = (rng.normal(size=(2, kv_heads, 4, size)), rng.normal(size=(2, kv_heads, 4, 5)))
-    turned = (*layers.rotary_table(np.arange(3), size, 100.0), False)
-    later = (*layers.rotary_table(np.arange(4, 7), 2, 100.0), True)
+    turned = Rotary(*layers.rotary_table(np.arange(3), size, 100.0))
+    later = Rotary(*layers.rotary_table(np.arange(4, 7), 2, 100.0), interleaved=True)
     mask = rng.random((2, 1, 3, 3)) < 0.7
-    one = {"kv_heads": kv_heads}
+    one, causal = {"kv_heads": kv_heads}, Sight(causal=True)
     configurations: dict[str, tuple[tuple[Array, ...], dict[str, Any]]] = {
-        "own heads, causal": (own, {"causal": True}),
-        "grouped, causal, rotary": ((q, k, v), {**one, "causal": True, "rotary": turned}),
+        "own heads, causal": (own, {"sight": causal}),
+        "grouped, causal, rotary": ((q, k, v), {**one, "sight": causal, "rotary": turned}),
         "multi-query": ((q, k[..., :size], v[..., :5]), {"kv_heads": 1}),
         "cross-attention": (across, one),
         "past, causal, interleaved rotary": (
             (q, k, v),
-            {**one, "past": past, "causal": True, "rotary": later},
+            {**one, "past": past, "sight": causal, "rotary": later},
         ),
-        "mask, dropout": ((q, k, v), {**one, "mask": mask, "dropout": 0.4}),
-        "past, causal, window": ((q, k, v), {**one, "past": past, "causal": True, "window": 3}),
+        "mask, dropout": ((q, k, v), {**one, "sight": Sight(mask), "dropout": 0.4}),
+        "past, causal, window": (
+            (q, k, v),
+            {**one, "past": past, "sight": Sight(causal=True, window=3)},
+        ),
         "bias": ((q, k, v, rng.normal(size=(heads, 3, 3))), one),
         "tiled, past, causal, bias": (
             (q, k, v, rng.normal(size=(heads, 3, 7))),
-            {**one, "past": past, "causal": True, "tiled": True},
+            {**one, "past": past, "sight": causal, "tiled": True},
         ),
     }
     for label, (args, options) in configurations.items():
@@ -84,7 +97,7 @@ def multi_head_attention_cases(rng: Generator) -> Iterator[Case]:
 
 _backward = layers.multi_head_attention_backward
 _attention = layers.attention_backward
-_heads = "dy.reshape(batch, steps, kv_heads, group, width).transpose(0, 2, 3, 1, 4)"
+_heads = "djoined.reshape(batch, steps, kv_heads, group, width).transpose(0, 2, 3, 1, 4)"
 _new = "new = slice(past_steps, None)"
 _turned = "dq, dk = rotary_backward(dq, q_cache), rotary_backward(dk, k_cache)"
 
@@ -118,7 +131,7 @@ MULTI_HEAD_ATTENTION_MISTAKES = [
         "dk and dv are wrong; dq is right in the first and the last head, where both orders agree.",
         _backward,
         _heads,
-        "dy.reshape(batch, steps, group, kv_heads, width).transpose(0, 3, 2, 1, 4)",
+        "djoined.reshape(batch, steps, group, kv_heads, width).transpose(0, 3, 2, 1, 4)",
     ),
     Mistake(
         "multi_head_attention",
@@ -128,7 +141,7 @@ MULTI_HEAD_ATTENTION_MISTAKES = [
         "Heads and steps are mixed; right for one head, and for one step.",
         _backward,
         _heads,
-        "dy.reshape(batch, kv_heads, group, steps, width)",
+        "djoined.reshape(batch, kv_heads, group, steps, width)",
     ),
     Mistake(
         "multi_head_attention",
@@ -211,8 +224,8 @@ MULTI_HEAD_ATTENTION_MISTAKES = [
         "(K, G) and (G, K) hold as many heads.",
         "The right slices in the wrong order.",
         _backward,
-        "d.reshape(bias_shape)",
-        "d.swapaxes(-4, -3).reshape(bias_shape)",
+        "d.reshape(bias_shape or ())",
+        "d.swapaxes(-4, -3).reshape(bias_shape or ())",
         cause="permuted",
     ),
 ]

@@ -28,7 +28,7 @@ def layer_norm_cases(rng: Generator) -> Iterator[Case]:
     yield Case("gain and bias", *pair, (x, weight, bias))
     yield Case("gain", *pair, (x, weight))
     yield Case("plain", *pair, (x,))
-    large = lambda x, w, b: layers.layer_norm_forward(x, w, b, 0.5)  # noqa: E731
+    large = lambda x, w, b: layers.layer_norm_forward(x, w, b, eps=0.5)  # noqa: E731
     yield Case("large epsilon", large, layers.layer_norm_backward, (x, weight, bias))
 
 
@@ -131,8 +131,8 @@ LAYER_NORM_MISTAKES = [
         "At 1e-5, beside a variance of one, it is the sixth digit.",
         "Each row of dx is off by a factor of its own: test with an eps that shows.",
         layers.layer_norm_forward,
-        "return y, (normal, scale,",
-        "return y, (normal, 1 / np.sqrt(variance),",
+        "LayerNormCache(normal, scale,",
+        "LayerNormCache(normal, 1 / np.sqrt(variance),",
         cause="factor",
     ),
     Mistake(
@@ -142,8 +142,8 @@ LAYER_NORM_MISTAKES = [
         "Both have one shape, and for rows of variance one they are equal.",
         "The gain's gradient is wrong too; the bias's alone is right.",
         layers.layer_norm_forward,
-        "return y, (normal,",
-        "return y, (centred,",
+        "LayerNormCache(normal,",
+        "LayerNormCache(centred,",
     ),
     Mistake(
         "layer_norm",
@@ -205,7 +205,7 @@ def rms_norm_cases(rng: Generator) -> Iterator[Case]:
     pair = layers.rms_norm_forward, layers.rms_norm_backward
     yield Case("gain", *pair, (x, weight))
     yield Case("plain", *pair, (x,))
-    large = lambda x, w: layers.rms_norm_forward(x, w, 0.5)  # noqa: E731
+    large = lambda x, w: layers.rms_norm_forward(x, w, eps=0.5)  # noqa: E731
     yield Case("large epsilon", large, layers.rms_norm_backward, (x, weight))
 
 
@@ -275,8 +275,8 @@ RMS_NORM_MISTAKES = [
         "Both have one shape; for rows of mean square one they are equal.",
         "The gain's gradient is wrong too.",
         layers.rms_norm_forward,
-        "return y, (normal, scale, weight)",
-        "return y, (x, scale, weight)",
+        "RMSNormCache(normal, scale,",
+        "RMSNormCache(x, scale,",
     ),
     Mistake(
         "rms_norm",
@@ -285,8 +285,8 @@ RMS_NORM_MISTAKES = [
         "At 1e-6, beside a mean square of one, it is the seventh digit.",
         "Each row of dx is off by a factor of its own; the gain's gradient is right.",
         layers.rms_norm_forward,
-        "return y, (normal, scale, weight)",
-        "return y, (normal, 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True)), weight)",
+        "RMSNormCache(normal, scale,",
+        "RMSNormCache(normal, 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True)),",
         cause="factor",
     ),
     Mistake(

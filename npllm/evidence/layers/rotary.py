@@ -22,7 +22,7 @@ def rotary_arguments(
     cos, sin = layers.rotary_table(np.arange(n), 2 * m)
 
     def forward(x: Any) -> Any:
-        return layers.rotary_forward(x, cos, sin, interleaved)
+        return layers.rotary_forward(x, cos, sin, interleaved=interleaved)
 
     return Bound(forward, layers.rotary_backward, (source.normal(*lead, n, 2 * m + 1),))
 
@@ -47,7 +47,7 @@ def rotary_cases(rng: Generator) -> Iterator[Case]:
         def forward(
             x: Array, cos: Array = cos, sin: Array = sin, interleaved: bool = interleaved
         ) -> tuple[Array, Any]:
-            return layers.rotary_forward(x, cos, sin, interleaved)
+            return layers.rotary_forward(x, cos, sin, interleaved=interleaved)
 
         yield Case(label, forward, layers.rotary_backward, (x,))
 

@@ -105,8 +105,8 @@ SOFTMAX_MISTAKES = [
         "Both have one shape.",
         "The gradient depends on a number added to all scores; the function does not.",
         layers.softmax_forward,
-        "return y, (y, axis)",
-        "return y, (x, axis)",
+        "SoftmaxCache(y, axis)",
+        "SoftmaxCache(x, axis)",
     ),
 ]
 

@@ -36,7 +36,7 @@ SWIGLU_MISTAKES = [
         "dup is right; dgate is right at 0 and far from it, on either side.",
         _backward,
         "silu_backward(dy * up, silu_cache)",
-        "dy * up * silu_cache[1]",
+        "dy * up * silu_cache.s",
     ),
     Mistake(
         "swiglu",
@@ -57,7 +57,7 @@ SWIGLU_MISTAKES = [
         "Far to the right silu(gate) is gate; to the left dup should vanish and does not.",
         _backward,
         "dy * activation",
-        "dy * silu_cache[0]",
+        "dy * silu_cache.x",
     ),
     Mistake(
         "swiglu",
@@ -87,8 +87,8 @@ SWIGLU_MISTAKES = [
         "It saves the largest array of the block, and y is right.",
         "dup is off by a factor up: the activation in the cache is y.",
         layers.swiglu_forward,
-        "return activation * up, (activation, up, cache)",
-        "activation *= up\n    return activation.copy(), (activation, up, cache)",
+        "return activation * up, Swiglu",
+        "activation *= up\n    return activation.copy(), Swiglu",
         cause="factor",
     ),
 ]

@@ -96,8 +96,8 @@ TILED_ATTENTION_MISTAKES = [
         "Later blocks see fewer keys than in the forward: the first queries' gradients are right.",
         _backward,
         _again,
-        'again = {**cache[5], "offset": cache[5]["offset"] - rows.start + keys.start}\n'
-        "        _, block = _block((*cache[:5], again, *cache[6:]), tile)",
+        "sight = cache.sight._replace(offset=cache.sight.offset - rows.start + keys.start)\n"
+        "        _, block = _block(cache._replace(sight=sight), tile)",
         cause="slices",
     ),
     Mistake(
@@ -107,9 +107,9 @@ TILED_ATTENTION_MISTAKES = [
         "Tq // size blocks: with sizes that are powers of two nothing is left over.",
         "Zero for the last query; keys and values lack its share.",
         _backward,
-        "for tile in tiles:",
-        "full = tiles[0][1].stop\n"
-        "    for tile in (t for t in tiles if t[1].stop - t[1].start == full):",
+        "for tile in cache.tiles:",
+        "full = cache.tiles[0].rows.stop\n"
+        "    for tile in (t for t in cache.tiles if t.rows.stop - t.rows.start == full):",
         cause="zero",
     ),
     Mistake(
@@ -120,7 +120,7 @@ TILED_ATTENTION_MISTAKES = [
         "All three gradients are wrong, since these are other weights, not a factor.",
         _backward,
         _again,
-        '_, block = _block((*cache[:5], {**cache[5], "scale": None}, *cache[6:]), tile)',
+        "_, block = _block(cache._replace(scale=None), tile)",
     ),
     Mistake(
         "tiled_attention",
@@ -130,7 +130,7 @@ TILED_ATTENTION_MISTAKES = [
         "The query that sees nothing gets a gradient, and hidden keys get one from it.",
         _backward,
         _again,
-        "_, block = _block((*cache[:3], None, *cache[4:]), tile)",
+        "_, block = _block(cache._replace(sight=cache.sight._replace(mask=None)), tile)",
     ),
     Mistake(
         "tiled_attention",
@@ -140,7 +140,7 @@ TILED_ATTENTION_MISTAKES = [
         "dq is right where a query sees all keys of its block; the others see one too many.",
         _backward,
         _again,
-        '_, block = _block((*cache[:5], {**cache[5], "window": None}, *cache[6:]), tile)',
+        "_, block = _block(cache._replace(sight=cache.sight._replace(window=None)), tile)",
     ),
     Mistake(
         "tiled_attention",
@@ -150,7 +150,7 @@ TILED_ATTENTION_MISTAKES = [
         "The bias's gradient is zero; the others are off.",
         _backward,
         _again,
-        "_, block = _block((*cache[:4], None, *cache[5:]), tile)",
+        "_, block = _block(cache._replace(bias=None), tile)",
         cause="zero",
     ),
     Mistake(

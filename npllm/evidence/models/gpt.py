@@ -15,7 +15,7 @@ from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 from npllm.models import GPT, gpt
 from npllm.models.gpt import gpt_block_backward, gpt_block_forward
-from npllm.models.transformer import Transformer
+from npllm.models.transformer import BlockOptions, Transformer
 
 _GPT = {"vocab_size": 11, "context": 7, "width": 6, "num_layers": 2, "heads": 3}
 
@@ -117,8 +117,8 @@ MODEL_MISTAKES = [
         "Its dx has the shape of what comes in.",
         "The last norm is right, all below is not; the tied matrix is half right.",
         _hidden,
-        "dx, *dnorm = self.norm_backward(dh, norm_cache)",
-        "dx, dnorm = dh, self.norm_backward(dh, norm_cache)[1:]",
+        "dx, *dnorm = self.norm_backward(dh, cache.norm)",
+        "dx, dnorm = dh, self.norm_backward(dh, cache.norm)[1:]",
     ),
     Mistake(
         "GPT",
@@ -138,7 +138,7 @@ MODEL_MISTAKES = [
         "dy and dx of dropout have one shape; at p = 0 they are equal.",
         "The blocks are right, tokens and positions are not.",
         _hidden,
-        "dx = dropout_backward(dx, dropout_cache)",
+        "dx = dropout_backward(dx, cache.dropout)",
         "pass",
     ),
     Mistake(
@@ -175,16 +175,19 @@ def gpt_block_cases(rng: Generator) -> Iterator[Case]:
     """Run one block, alone and after a past."""
     like = GPT(7, 9, 6, 1, 3, dtype=np.float64)
     past = (rng.normal(size=(2, 3, 4, 2)), rng.normal(size=(2, 3, 4, 2)))
-    for label, options in (
-        ("alone", {}),
-        ("dropout", {"dropout": 0.3}),
-        ("past", {"past": past}),
-        ("mask", {"mask": rng.random((2, 1, 5, 5)) < 0.7}),
+    for label, kept, options in (
+        ("alone", None, BlockOptions()),
+        ("dropout", None, BlockOptions(dropout=0.3)),
+        ("past", past, BlockOptions()),
+        ("mask", None, BlockOptions(mask=rng.random((2, 1, 5, 5)) < 0.7)),
     ):
         p = block_parameters(like, lambda shape: rng.normal(size=shape) / 2)
 
-        def forward(x: Array, p: dict[str, Array], options: Any = options) -> tuple[Any, Any]:
-            return gpt_block_forward(x, p, 3, rng=np.random.default_rng(5), **options)
+        def forward(
+            x: Array, p: dict[str, Array], kept: Any = kept, options: BlockOptions = options
+        ) -> tuple[Any, Any]:
+            seeded = options._replace(rng=np.random.default_rng(5))
+            return gpt_block_forward(x, p, 3, past=kept, options=seeded)
 
         yield Case(label, forward, gpt_block_backward, (rng.normal(size=(2, 5, 6)), p))
 

@@ -14,9 +14,10 @@ from npllm.evidence.mistake import Mistake
 from npllm.evidence.models.transformer import block_parameters, trained
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
+from npllm.layers.multi_head_attention import Rotary
 from npllm.models import Llama, llama
 from npllm.models.llama import llama_block_backward, llama_block_forward
-from npllm.models.transformer import Transformer
+from npllm.models.transformer import BlockOptions, Transformer
 
 _LLAMA = {
     "vocab_size": 11,
@@ -93,8 +94,8 @@ MODEL_MISTAKES = [
         "The indexed += of NumPy adds once to each row, however often it is named.",
         "Rows of repeated ids are wrong, in the embedding alone.",
         _hidden,
-        "gradients[self.TOKENS] += embedding_backward(dx, token_cache)",
-        "gradients[self.TOKENS][token_cache[0]] += dx",
+        "gradients[self.TOKENS] += embedding_backward(dx, cache.tokens)",
+        "gradients[self.TOKENS][cache.tokens.ids] += dx",
         cause="repeated_ids",
     ),
     Mistake(
@@ -115,8 +116,8 @@ MODEL_MISTAKES = [
         "All blocks cache arrays of the same shapes.",
         "The last block is right, the first is not: one block would not show it.",
         _hidden,
-        "caches[n]",
-        "caches[-1]",
+        "cache.blocks[n]",
+        "cache.blocks[-1]",
     ),
     Mistake(
         "Llama",
@@ -158,11 +159,11 @@ def llama_block_arguments(
     """Run a block of 2 m heads of width 2 that share m key heads, over n positions."""
     batch, start = prod(lead), 2 if past else 0
     like = Llama(1, n, 4 * m, 1, 2 * m, m, hidden_size=3)
-    table = (*layers.rotary_table(np.arange(start, start + n), 2), False)
+    rotary = Rotary(*layers.rotary_table(np.arange(start, start + n), 2))
     kept = (source.normal(batch, m, 2, 2), source.normal(batch, m, 2, 2)) if past else None
 
     def forward(x: Any, p: Any) -> Any:
-        return llama_block_forward(x, p, 2 * m, m, table, past=kept)
+        return llama_block_forward(x, p, 2 * m, m, past=kept, options=BlockOptions(rotary))
 
     p = block_parameters(like, lambda shape: source.normal(*shape))
     return Bound(forward, llama_block_backward, (source.normal(batch, n, 4 * m), p))
@@ -175,20 +176,22 @@ def llama_block_cases(rng: Generator) -> Iterator[Case]:
     """Run one block, alone and after a past."""
     like = Llama(7, 9, 6, 1, 6, 2, hidden_size=5, head_size=4, dtype=np.float64)
     past = (rng.normal(size=(2, 2, 4, 4)), rng.normal(size=(2, 2, 4, 4)))
-    for label, options in (
-        ("alone", {}),
-        ("dropout", {"dropout": 0.3}),
-        ("past, window", {"past": past, "window": 3}),
-        ("mask", {"mask": rng.random((2, 1, 5, 5)) < 0.7}),
+    for label, kept, options in (
+        ("alone", None, BlockOptions()),
+        ("dropout", None, BlockOptions(dropout=0.3)),
+        ("past, window", past, BlockOptions(window=3)),
+        ("mask", None, BlockOptions(mask=rng.random((2, 1, 5, 5)) < 0.7)),
     ):
         p = block_parameters(like, lambda shape: rng.normal(size=shape) / 2)
-        start = 4 if "past" in options else 0
-        table = (*layers.rotary_table(np.arange(start, start + 5), 4, 100.0), False)
+        start = 0 if kept is None else 4
+        table = layers.rotary_table(np.arange(start, start + 5), 4, 100.0)
+        turned = options._replace(rotary=Rotary(*table))
 
         def forward(
-            x: Array, p: dict[str, Array], options: Any = options, table: Any = table
+            x: Array, p: dict[str, Array], kept: Any = kept, options: BlockOptions = turned
         ) -> tuple[Any, Any]:
-            return llama_block_forward(x, p, 6, 2, table, rng=np.random.default_rng(5), **options)
+            seeded = options._replace(rng=np.random.default_rng(5))
+            return llama_block_forward(x, p, 6, 2, past=kept, options=seeded)
 
         yield Case(label, forward, llama_block_backward, (rng.normal(size=(2, 5, 6)), p))
 

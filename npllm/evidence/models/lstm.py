@@ -131,7 +131,7 @@ MODEL_MISTAKES = [
         "dy and dx of dropout have one shape; at p = 0 they are equal.",
         "Only the embedding is wrong.",
         _backward,
-        "dropout_backward(dx, dropout_cache)",
+        "dropout_backward(dx, inputs.dropout)",
         "dx",
     ),
     Mistake(

@@ -1,4 +1,4 @@
-"""How a forward and its backward conduct themselves, whatever their numbers.
+"""How a forward and its backward behave, whatever their numbers.
 
 A gradient can be right in the first call and wrong in the second, or right for the cotangent that
 the check drew and wrong for another. So the pair is called the way training calls it: again and
@@ -37,7 +37,7 @@ SCALE = -(2.0**20)
 CALLS = 3  # of the backward: two tell that something changed, three tell whether it adds up
 
 
-class Conduct(NamedTuple):
+class Behaviour(NamedTuple):
     """What came of the calls.
 
     Attributes:
@@ -79,7 +79,7 @@ def elsewhere(pair: Pair) -> Elsewhere | None:
         return None
 
 
-def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> Conduct:
+def behaviour(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> Behaviour:
     """Call the pair as training would, and see what comes of it.
 
     Args:
@@ -102,7 +102,7 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
                 "that draws at random must draw the same each time, from a Generator made inside",
             )
         )
-        return Conduct(None, None, found)
+        return Behaviour(None, None, found)
     given, shown = map_leaves(np.copy, dy), map_leaves(np.copy, y)
     held = {name: a.copy() for name, a in _named(pair, args)}
     raw = pair.backward(given, cache)
@@ -123,7 +123,7 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
         each = _less(results[2], results[1])
         if not _equal(_less(results[1], results[0]), each, 1e-6):
             text = "the same call gave another gradient the second time"
-            return Conduct(gradients, None, [*found, Cause("random", text)])
+            return Behaviour(gradients, None, [*found, Cause("random", text)])
         text = (
             "the gradient accumulates across calls: each call adds to what the one before "
             "returned; clear it, or return a fresh array"
@@ -131,7 +131,7 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
         for name, g in gradients.items():  # what does not accumulate stays as it is
             if _equal({name: results[0][name]}, {name: results[1][name]}, tolerance):
                 each[name] = g
-        return Conduct(each, None, [*found, Cause("accumulated", text)])
+        return Behaviour(each, None, [*found, Cause("accumulated", text)])
     found += _same_cache_again(pair, dy, gradients, tolerance)
     floating = all(g is None or is_float(g) for g in gradients.values())
     if floating:  # what is cut to integers is not linear either, and is told apart
@@ -145,7 +145,7 @@ def conduct(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> 
             earlier = _copied(pair.gradients(map_leaves(np.copy, dy), before.cache))
         except Exception:  # a cache that serves once
             earlier = None
-    return Conduct(gradients, earlier, found)
+    return Behaviour(gradients, earlier, found)
 
 
 def _go_back(pair: Pair, dy: Any, before: Elsewhere | None) -> None:

@@ -1,4 +1,4 @@
-"""How a pair conducts itself: each misbehaviour is found, and the layer without it passes."""
+"""How a pair behaves: each misbehaviour is found, and the layer without it passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from misconduct import (
+from misbehaviour import (
     BAD,
     Backward,
     Bad,
@@ -43,7 +43,7 @@ def found(report: GradcheckReport) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_misconduct_is_found(name: str) -> None:
+def test_misbehaviour_is_found(name: str) -> None:
     bad = BAD[name]
     report = check(bad)
     assert not report.passed
@@ -130,7 +130,7 @@ def test_what_cannot_be_compared_cannot_be_allowed() -> None:
     assert found(report).keys() == {"random"}
 
 
-def test_a_wrong_gradient_is_not_allowed_by_allowing_misconduct() -> None:
+def test_a_wrong_gradient_is_not_allowed_by_allowing_misbehaviour() -> None:
     def wrong(dy: Any, cache: Any) -> Any:
         dy *= 2
         return backward(dy, cache)
