@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from npllm.checkpoint import load_weights, save_weights
-from npllm.parallel import sharded_loss_and_gradients, workers
 from npllm.text import load_text, split_text
 from npllm.training import Options, evaluate
+from npllm.training.shards import sharded_loss_and_gradients, workers
 
 AGREEMENT_STEPS, AGREEMENT = 10, 1e-3  # of float32 losses, relative
 CONTENDERS = ("npllm", "torch")

@@ -50,7 +50,7 @@ def npllm_stepper(row: tuple[int, ...], threads: int, weights: str) -> Iterator[
     from npllm.checkpoint import load_weights
     from npllm.models import LSTMLanguageModel
     from npllm.optim import Adam
-    from npllm.parallel import sharded_loss_and_gradients, workers
+    from npllm.training.shards import sharded_loss_and_gradients, workers
 
     model = LSTMLanguageModel(*row[:4])
     model.parameters.load(load_weights(weights))

@@ -6,11 +6,20 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from npllm.threads import blas_held
+
 # no verdict depends on a clock: a slow machine is no failure
 TIMELESS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("npllm", **TIMELESS, max_examples=40, derandomize=True)
 settings.register_profile("thorough", **TIMELESS, max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npllm"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Hold BLAS to one thread: two wait for each other, long where the machine is busy."""
+    with blas_held(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ import npllm
 
 ROOT = Path(npllm.__file__).parent
 MAY_IMPORT = {
+    "threads": set(),
     "layers": {"layers"},
-    "checking": {"checking"},
+    "checking": {"checking", "threads"},
     "text": {"text"},
     "optim": {"optim"},
     "models": {"models", "layers"},
@@ -22,7 +23,6 @@ UPSTAIRS = {
     "inspection_page",
     "loading",
     "pretrained",
-    "parallel",
     "plotting",
     "sampling",
     "training",

@@ -16,9 +16,9 @@ import pytest
 from npllm.inspection import MOST_TOKENS, inspect
 from npllm.inspection_page import packed, page, visible
 from npllm.models import GPT, Llama, LSTMLanguageModel
-from npllm.parallel import workers
 from npllm.text import BytePairTokenizer, CharacterTokenizer, WordTokenizer
 from npllm.training import evaluate
+from npllm.training.shards import workers
 
 TEXT = "to be, or\n\tnot to be <i>"
 CHARACTERS = CharacterTokenizer.train(TEXT)

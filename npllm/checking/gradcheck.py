@@ -26,6 +26,7 @@ from npllm.checking.methods import (
 from npllm.checking.pair import SALT, Direction, Pair, Probe, is_float
 from npllm.checking.report import Cause, GradcheckReport
 from npllm.checking.trees import Array, leaves, map_leaves
+from npllm.threads import blas_held
 
 
 def gradcheck(
@@ -79,6 +80,9 @@ def gradcheck(
         A report: true where all passed; printed, a row an argument, and under a row that failed
         where and why; ``report.worst`` names the argument, index, analytic and numeric value.
 
+    While it checks, BLAS has one thread, in the whole process; for a layer of large products on an
+    idle machine, call it inside ``with npllm.threads.blas_held(N):``.
+
     Raises:
         TypeError: an argument is complex, or float32 where the dtype is float64; the forward does
             not return a pair, or returns complex numbers.
@@ -118,6 +122,21 @@ def gradcheck(
     limits = {**precision.tolerances, **(tolerances or {})}
     rng = np.random.default_rng((seed, SALT))
     pair = Pair(forward, backward, args, dtype)
+    with blas_held():
+        return _checked(pair, methods, limits, sizes or {}, allowed, exhaustive_size, samples, rng)
+
+
+def _checked(
+    pair: Pair,
+    methods: Sequence[Method],
+    limits: Mapping[Method, float],
+    sizes: Mapping[str, float],
+    allowed: set[str],
+    exhaustive_size: int,
+    samples: int,
+    rng: np.random.Generator,
+) -> GradcheckReport:
+    """Return the report of a pair; the arguments are those of :func:`gradcheck`."""
     before = elsewhere(pair)
     y, _ = pair.run(pair.args)
     _check_output(y)
@@ -136,9 +155,7 @@ def gradcheck(
     v = [a for _, a in leaves(dy)]
     chosen, why = _usable(pair, dy, methods, rng)
     notes += why
-    check = ArgumentCheck(
-        pair, v, chosen, limits, y, dy, _sizes(pair, y, sizes or {}), before, result
-    )
+    check = ArgumentCheck(pair, v, chosen, limits, y, dy, _sizes(pair, y, sizes), before, result)
     reports = []
     for name, x in pair.leaves.items():
         directions = list(_directions(x, exhaustive_size, samples, rng))

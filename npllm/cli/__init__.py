@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import npllm
 from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, plot, train
 from npllm.cli.parser import Parser, formatter
+from npllm.threads import blas_held
 
 __all__ = ["main", "make_parser"]
 
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             options = make_parser().parse_args(arguments)
-            return int(options.run(options))
+            with blas_held(options.threads or 1):
+                return int(options.run(options))
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from npllm.checking.report import aligned
-from npllm.cli.parser import Commands, add_command, add_seed, counted
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, counted
 from npllm.evidence import MISTAKES
 from npllm.evidence.trial import Trial, try_mistake
 
@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "atlas", "learn from mistakes", _DESCRIPTION, _run)
     parser.add_argument("names", nargs="*", metavar="LAYER", help=f"of {', '.join(_LAYERS)}")
     add_seed(parser, "draws arguments and cotangents")
+    add_threads(parser)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import npllm
 from npllm.checking.report import aligned, finite
 from npllm.checkpoint import write_json
-from npllm.cli.parser import Commands, add_command, add_json, add_seed, counted
+from npllm.cli.parser import Commands, add_command, add_json, add_seed, add_threads, counted
 from npllm.evidence.certificate import (
     CONFIGURATIONS,
     STEPS,
@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
     add_json(parser, "table")
     parser.add_argument("--quick", action="store_true", help="one small configuration of each")
     add_seed(parser, "draws parameters and batches")
+    add_threads(parser)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from npllm.cli.generate import add_model, named_model
-from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads
 from npllm.loading import load
-from npllm.parallel import available_cores, workers
 from npllm.text import load_text, split_text
 from npllm.training import evaluate
 from npllm.training.run import load_recorded
+from npllm.training.shards import usual_shards, workers
 
 _DESCRIPTION = """\
 Score a text with a trained model.
@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("--data", metavar="FILE", help="UTF-8 text (default: the run's held-out)")
     add_seed(parser, "for symmetry with the other commands: scoring draws nothing at random")
+    add_threads(parser, "shares of the text")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -44,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
         _, text = split_text(whole, recorded.held_out)
     else:
         text = load_text(options.data)
-    with workers(min(available_cores(), 4)) as pool:
+    with workers(options.threads or usual_shards()) as pool:
         result = evaluate(model, tokenizer, tokenizer.encode(text), pool)
     print(f"tokens scored       {result.tokens}")
     print(f"loss                {result.loss:.6f} nats a token")

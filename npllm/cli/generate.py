@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from npllm.cli.parser import Commands, add_command, add_seed, positive
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
 from npllm.generation import Predictor, beam_search, generate
 from npllm.loading import Loaded, load
 from npllm.sampling import Sampling
@@ -81,6 +81,7 @@ def add(commands: Commands) -> None:
         help="draw nothing: search the likeliest text, keeping N at a time",
     )
     add_seed(parser, "draws the text")
+    add_threads(parser)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

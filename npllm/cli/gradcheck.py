@@ -18,7 +18,7 @@ from npllm.checking import GradcheckReport, gradcheck
 from npllm.checking.methods import Method
 from npllm.checking.report import finite
 from npllm.checkpoint import write_json
-from npllm.cli.parser import Commands, add_command, add_json, add_seed, counted
+from npllm.cli.parser import Commands, add_command, add_json, add_seed, add_threads, counted
 from npllm.evidence import CASES, Case
 
 _DESCRIPTION = """\
@@ -55,6 +55,7 @@ def add(commands: Commands) -> None:
     )
     add_json(parser, "reports")
     add_seed(parser, "draws arguments and cotangents")
+    add_threads(parser)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 
 from npllm.checkpoint import replace_text
 from npllm.cli.generate import add_model, named_model
-from npllm.cli.parser import Commands, add_command, add_seed, new_file
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.inspection import MOST_TOKENS, inspect
 from npllm.inspection_page import page
 from npllm.loading import load
@@ -39,6 +39,7 @@ def add(commands: Commands) -> None:
         help="HTML to write; what was there is replaced",
     )
     add_seed(parser, "for symmetry with the other commands: reading draws nothing at random")
+    add_threads(parser)
 
 
 def _run(options: argparse.Namespace) -> int:

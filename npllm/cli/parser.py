@@ -23,7 +23,10 @@ class Parser(argparse.ArgumentParser):
 def add_command(
     commands: Commands, name: str, summary: str, description: str, run: Any
 ) -> argparse.ArgumentParser:
-    """Add a command with its help and the function that runs it; every command has a seed."""
+    """Add a command with its help and the function that runs it.
+
+    Every command has a seed and threads.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=description, formatter_class=formatter
     )
@@ -34,6 +37,27 @@ def add_command(
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--seed`` to a command."""
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help=f"{what} (default: 0)")
+
+
+def add_threads(parser: argparse.ArgumentParser, shards: str = "") -> None:
+    """Add ``--threads`` to a command: how many cores it may use.
+
+    Args:
+        parser: the command's.
+        shards: what it works on in shards, one a core, each with one thread of BLAS. Without any
+            the cores are for BLAS, which needs one: more slow it down beside other work, and may
+            change the last bits of a result.
+    """
+    what, default = "for the products of matrices", "1, which other work slows down least"
+    if shards:
+        what, default = f"{shards}, each on its thread", "all, at most 4"
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=None if shards else 1,
+        metavar="N",
+        help=f"cores to use: {what} (default: {default})",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

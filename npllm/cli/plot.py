@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from npllm.cli.parser import Commands, add_command, add_seed
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads
 from npllm.evidence import CASES
 from npllm.plotting import plot_gradcheck, plot_run
 
@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
         "--layer", choices=CASES, metavar="NAME", help="for gradcheck (default: lstm)"
     )
     add_seed(parser, "for gradcheck: draws arguments and directions")
+    add_threads(parser)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from npllm.models import LanguageModel
-from npllm.parallel import Workers
 from npllm.text.tokenizers import Ids, Tokenizer
+from npllm.training.shards import Workers
 
 SPAN = 1024  # tokens after which a Transformer begins anew, if its context is not shorter
 HELD = 2**13  # tokens whose keys and values are held at a time

@@ -120,7 +120,7 @@ class Options:
     threads: int | None = _option(
         None,
         "run",
-        "shards of a batch, each on its thread (default: the cores, at most 4; 1 if small)",
+        "cores to use: shards of a batch, each on its thread (default: all, at most 4; 1 if small)",
     )
     log_every: int = _option(10, "run", "steps between two lines of metrics")
     eval_every: int = _option(100, "run", "steps between two validations")

@@ -25,11 +25,11 @@ from filelock import FileLock, Timeout
 from npllm import checkpoint
 from npllm.models import LanguageModel
 from npllm.optim import clip_global_norm
-from npllm.parallel import Workers, available_cores, sharded_loss_and_gradients, workers
 from npllm.text import load_text, split_text
 from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training.evaluation import evaluate
 from npllm.training.options import Options
+from npllm.training.shards import Workers, sharded_loss_and_gradients, usual_shards, workers
 
 FORMAT = "npllm-run"
 VERSION = 1
@@ -437,7 +437,7 @@ def _worthwhile_threads(options: Options) -> int:
     rows = options.batch_size * (1 if options.model == "lstm" else options.context)
     width = options.hidden_size if options.model == "lstm" else options.width
     worthwhile = rows * width // SMALLEST_SHARD
-    return max(1, min(available_cores(), 4, worthwhile))
+    return max(1, min(usual_shards(), worthwhile))
 
 
 def _digest(text: str) -> str:

@@ -11,11 +11,11 @@ from npllm import __version__, layers
 from npllm.checkpoint import load_model
 from npllm.evidence import CASES
 from npllm.generation import generate
-from npllm.parallel import available_cores, workers
 from npllm.sampling import Sampling
 from npllm.text import split_text
 from npllm.training import evaluate
 from npllm.training.run import load_options, read_metrics
+from npllm.training.shards import usual_shards, workers
 
 pytest_plugins = ["tiny_run"]
 
@@ -37,7 +37,7 @@ def test_help(npllm, command):
     assert (status, errors) == (0, "")
     assert out.startswith("usage: npllm")
     assert "npllm " + (command or COMMANDS)[0] in out.split("options:")[0] + out  # an example
-    for name in COMMANDS if not command else ("--seed",):
+    for name in COMMANDS if not command else ("--seed", "--threads"):
         assert name in out
 
 
@@ -125,7 +125,7 @@ def test_evaluate_prints_what_the_trainer_measured(npllm, place, data):
     assert (status, errors) == (0, "")
     model, tokenizer = load_model("run")
     text = text_of(place) if data else split_text(text_of(place))[1]
-    with workers(min(available_cores(), 4)) as pool:  # the same shares, to the last digit
+    with workers(usual_shards()) as pool:  # the same shares, to the last digit
         expected = evaluate(model, tokenizer, tokenizer.encode(text), pool)
     assert out.split()[2] == str(expected.tokens)
     assert f"{expected.loss:.6f} nats" in out

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from npllm.layers import cross_entropy_forward, log_softmax_forward
 from npllm.models import GPT, LSTMLanguageModel
-from npllm.parallel import workers
 from npllm.text import BytePairTokenizer, CharacterTokenizer, WordTokenizer
 from npllm.training import Evaluation, evaluate
+from npllm.training.shards import workers
 
 CHARACTERS = CharacterTokenizer(list("abcdefg"))
 

@@ -5,7 +5,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from npllm.models import LSTMLanguageModel
-from npllm.parallel import available_cores, sharded_loss_and_gradients, workers
+from npllm.training.shards import sharded_loss_and_gradients, usual_shards, workers
 
 
 def draw(batch=5, time=6):
@@ -82,5 +82,7 @@ def test_there_is_at_least_one_worker(count):
         pass
 
 
-def test_there_is_at_least_one_core():
-    assert available_cores() >= 1
+@pytest.mark.parametrize(("cores", "shards"), [(1, 1), (3, 3), (4, 4), (64, 4)])
+def test_a_core_gets_a_shard_up_to_a_bound(monkeypatch, cores, shards):
+    monkeypatch.setattr("npllm.training.shards.available_cores", lambda: cores)
+    assert usual_shards() == shards

@@ -1,34 +1,31 @@
 """A batch in shards, each on a thread of its own.
 
 NumPy and BLAS let go of Python's lock while they work, so whole shards run side by side: better
-than a BLAS that splits each small product. Hold BLAS to one thread meanwhile. The shards' sums
+than a BLAS that splits each small product, which is held to one thread meanwhile. The shards' sums
 are added in the order of the shards, so the result depends on their number, not on timing.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from npllm.layers.arrays import Array
 from npllm.models import LossAndGradients
 from npllm.text.tokenizers import Ids
+from npllm.threads import available_cores, blas_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usual_shards() -> int:
+    """Return how many shards there are where nobody says: one a core, at most 4."""
+    return min(available_cores(), 4)
 
 
 class Trainable(Protocol):
@@ -77,7 +74,7 @@ def workers(count: int) -> Iterator[Workers]:
     """
     if count < 1:
         raise ValueError(f"threads must be at least 1, got {count}")
-    with threadpool_limits(1, "blas"):
+    with blas_held(1):
         if count == 1:
             yield Workers(1, None)
             return
