@@ -20,7 +20,6 @@ UPSTAIRS = {
     "evidence",
     "generation",
     "inspection",
-    "inspection_page",
     "loading",
     "pretrained",
     "plotting",

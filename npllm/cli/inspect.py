@@ -7,8 +7,7 @@ import argparse
 from npllm.checkpoint import replace_text
 from npllm.cli.generate import add_model, named_model
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
-from npllm.inspection import MOST_TOKENS, inspect
-from npllm.inspection_page import page
+from npllm.inspection import MOST_TOKENS, inspect, page
 from npllm.loading import load
 
 _DESCRIPTION = f"""\

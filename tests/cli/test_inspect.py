@@ -7,8 +7,7 @@ import importlib.util
 import pytest
 
 from npllm.checkpoint import load_model
-from npllm.inspection import inspect
-from npllm.inspection_page import page
+from npllm.inspection import inspect, page
 
 pytest_plugins = ["tiny_run"]
 

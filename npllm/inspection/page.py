@@ -14,11 +14,12 @@ import math
 import zlib
 from collections.abc import Iterator
 from html import escape
+from importlib.resources import files
 from itertools import chain
 
 import numpy as np
 
-from npllm.inspection import Inspection
+from npllm.inspection.measures import Inspection
 from npllm.layers.arrays import Array
 
 _HOTTEST = 12.0  # bits from which on a token has the full colour
@@ -34,9 +35,8 @@ def page(found: Inspection, name: str) -> str:
         found: what is shown.
         name: of the model, as the user gave it.
     """
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(_SCRIPT)}'"
-    )
+    style, script = _beside("page.css"), _beside("page.js")
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'"
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -44,7 +44,7 @@ def page(found: Inspection, name: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{escape(name)} reads a text</title>",
-        f"<style>{_STYLE}</style></head><body>",
+        f"<style>{style}</style></head><body>",
         f"<header><h1>What <b>{escape(name)}</b> makes of a text</h1>",
         f"<p>{escape(found.model)}</p></header><main>",
         _facts(found),
@@ -53,7 +53,7 @@ def page(found: Inspection, name: str) -> str:
         *(_attention(found) if found.attention else _gates(found)),
         *_table(found),
         "</main>",
-        f"<script>{_SCRIPT}</script>",
+        f"<script>{script}</script>",
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
@@ -245,225 +245,10 @@ def _percent(p: float) -> str:
     return f"{100 * p:.2f} %" if p >= 0.001 or p == 0 else f"{100 * p:.1e} %"
 
 
+def _beside(name: str) -> str:
+    """Return the text of a file beside this one, as it stands in its element: on its own lines."""
+    return "\n" + (files(__package__) / name).read_text("utf-8")
+
+
 def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-
-
-_STYLE = """
-:root { --back: #fbfaf7; --card: #fff; --ink: #1c1b19; --soft: #6b675f; --line: #dedad1;
-  --hot: 233 98 32; --cool: 38 104 196; --hidden: #ece9e2; --chosen: #14120f; }
-@media (prefers-color-scheme: dark) {
-  :root { --back: #161719; --card: #1f2124; --ink: #e9e7e2; --soft: #9d998f; --line: #383b40;
-    --hot: 226 92 30; --cool: 92 160 255; --hidden: #2b2d31; --chosen: #fff; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--back); color: var(--ink);
-  font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-header, main { max-width: 72rem; margin: auto; padding: 0 1rem; }
-main { padding-bottom: 3rem; }
-h1 { font-size: 1.5rem; font-weight: 400; margin: 1.2rem 0 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 0 0 .3rem; }
-h3 { font-size: 1rem; font-weight: 400; margin: .3rem 0 .6rem; }
-header p, .hint { color: var(--soft); margin: .2rem 0 .6rem; }
-.hint { font-size: .9rem; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .9rem 1rem; margin: 1rem 0; }
-dl { display: flex; flex-wrap: wrap; gap: .4rem 2rem; margin: 1rem 0; }
-dt { color: var(--soft); font-size: .85rem; }
-dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
-.t { display: inline-block; max-width: 100%; overflow-wrap: anywhere; unicode-bidi: isolate;
-  font: .95rem/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; color: inherit;
-  text-decoration: none; padding: 0 .12em; border-radius: .2em; border: 1px solid var(--line); }
-.t i { font-style: normal; opacity: .55; }
-.t i + i { margin-left: .15em; }
-.strip { margin: .4rem 0 0; line-height: 1.9; }
-.strip .t { margin: 0 1px; cursor: pointer; background: rgb(var(--hot) / calc(var(--w, 0) * .85)); }
-#seen .t { background: rgb(var(--cool) / calc(var(--w, 0) * .8)); }
-#seen .later { opacity: .35; }
-.strip .first, .strip .end { border-style: dashed; }
-.strip .on, .on canvas { outline: 2px solid var(--chosen); outline-offset: 1px; }
-.scale { display: inline-block; width: 6rem; height: .8em; border-radius: .2em;
-  border: 1px solid var(--line);
-  background: linear-gradient(90deg, transparent, rgb(var(--hot) / .85)); }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th { text-align: left; color: var(--soft); font-weight: 400; font-size: .85rem; }
-th, td { padding: .1rem .7rem .1rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-td .t { white-space: normal; border-color: transparent; background: rgb(127 127 127 / .12); }
-.top { width: 100%; max-width: 46rem; }
-.top td:nth-child(2) { width: 40%; white-space: normal; }
-.top .bar { width: 30%; }
-.bar { background: linear-gradient(90deg, rgb(var(--cool) / .3) calc(var(--w) * 100%),
-  transparent 0); padding-left: .4rem; }
-#all .bar { background-image: linear-gradient(90deg, rgb(var(--hot) / .5) calc(var(--w) * 100%),
-  transparent 0); }
-.came td { font-weight: 600; }
-.came b { color: rgb(var(--hot)); margin-left: .4em; }
-.wide { overflow-x: auto; }
-details { overflow: hidden; }
-summary { cursor: pointer; }
-article { margin: 0 0 1.2rem; }
-.js article { display: none; margin: 0; }
-.js article.on { display: block; min-height: 23rem; }
-.js-only { display: none; }
-.js .js-only { display: revert; }
-input[type=range] { vertical-align: middle; width: min(22rem, 45vw);
-  accent-color: rgb(var(--cool)); }
-canvas { display: block; image-rendering: pixelated; background: var(--hidden); }
-#heads { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0 1rem; }
-#heads button { font: inherit; font-size: .8rem; color: var(--soft); background: none; border: 0;
-  padding: 2px; cursor: pointer; }
-#heads .on { color: var(--ink); font-weight: 600; }
-#heads canvas { width: 5.5rem; height: 5.5rem; }
-.pair { display: grid; grid-template-columns: minmax(0, 32rem) minmax(0, 1fr); gap: 1.5rem; }
-#map { width: 100%; aspect-ratio: 1; cursor: crosshair; }
-#looks { margin: 0; }
-#most { padding-left: 1.6rem; margin: .4rem 0 .8rem; min-height: 12rem; }
-@media (max-width: 46rem) { .pair { grid-template-columns: minmax(0, 1fr); }
-  .top td:nth-child(2) { width: 45%; } .top .bar { width: auto; } th, td { padding-right: .4rem; }
-  header, main { padding: 0 .5rem; } section { padding: .7rem .6rem; } }
-"""
-
-_SCRIPT = """
-"use strict";
-document.documentElement.classList.add("js");
-const get = (id) => document.getElementById(id);
-const tokens = [...get("text").querySelectorAll(".t")];  // the last stands for what comes next
-const steps = tokens.length - 1;
-let place = steps, layer = 0, head = 0, query = steps - 1, weights = null, shape = null;
-
-function choose(n) {
-  place = Math.min(Math.max(n, 0), steps);
-  query = Math.min(place, steps - 1);
-  tokens.forEach((token, i) => token.classList.toggle("on", i === place));
-  for (const article of document.querySelectorAll("article"))
-    article.classList.toggle("on", article.id === "p" + Math.max(place, 1));
-  drawMap();
-}
-
-tokens.forEach((token, i) => token.addEventListener("click", (event) => {
-  event.preventDefault();
-  choose(i);
-}));
-addEventListener("keydown", (event) => {
-  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  const other = event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input");
-  if (!by || other) return;
-  event.preventDefault();
-  choose(place + by);
-  if (event.target.matches(".t")) tokens[place].focus();
-});
-
-function weight(h, q, k) {
-  const row = ((layer * shape.heads + h) * (steps + 1) * steps) / 2 + (q * (q + 1)) / 2;
-  return weights[row + k] / 255;
-}
-
-function colours() {
-  const style = getComputedStyle(document.documentElement);
-  return { cool: style.getPropertyValue("--cool").trim(),
-    back: style.getPropertyValue("--card").trim(),
-    line: style.getPropertyValue("--chosen").trim() };
-}
-
-function drawHead(canvas, h) {
-  canvas.width = canvas.height = steps;  // a pixel a weight
-  const context = canvas.getContext("2d"), { cool, back } = colours();
-  for (let q = 0; q < steps; q++) {
-    context.fillStyle = back;
-    context.fillRect(0, q, q + 1, 1);
-    for (let k = 0; k <= q; k++) {
-      context.fillStyle = `rgb(${cool} / ${Math.sqrt(weight(h, q, k))})`;
-      context.fillRect(k, q, 1, 1);
-    }
-  }
-}
-
-function drawHeads() {
-  get("layer-shown").value = layer;
-  get("heads").querySelectorAll("canvas").forEach(drawHead);
-  drawMap();
-}
-
-function drawMap() {
-  if (!weights) return;
-  const map = get("map"), cell = Math.max(2, Math.floor(1024 / steps)), edge = 3;
-  map.width = map.height = steps * cell;
-  map.ariaLabel = `attention of layer ${layer}, head ${head}`;
-  const context = map.getContext("2d");
-  context.imageSmoothingEnabled = false;
-  context.drawImage(get("heads").children[head].firstChild, 0, 0, map.width, map.height);
-  context.strokeStyle = colours().line;
-  context.lineWidth = edge;
-  context.strokeRect(edge / 2, query * cell, (query + 1) * cell - edge, cell);
-  [...get("heads").children].forEach((button, h) => {
-    button.classList.toggle("on", h === head);
-    button.setAttribute("aria-pressed", h === head);
-  });
-  get("looks").replaceChildren(`Layer ${layer}, head ${head}: token ${query} `, chip(query),
-    " looks at");
-  [...get("seen").querySelectorAll(".t")].forEach((token, k) => {
-    token.style.setProperty("--w", k > query ? 0 : Math.sqrt(weight(head, query, k)));
-    token.classList.toggle("later", k > query);
-    token.classList.toggle("on", k === query);
-  });
-  const most = Array.from({ length: query + 1 }, (_, k) => [weight(head, query, k), k])
-    .filter(([w]) => w > 0).sort((a, b) => b[0] - a[0]).slice(0, 8);
-  get("most").replaceChildren(...most.map(([w, k]) => {
-    const item = document.createElement("li");
-    item.append(chip(k), ` token ${k}: ${Math.round(100 * w)} %`);
-    return item;
-  }));
-}
-
-function chip(k) {
-  const copy = tokens[k].cloneNode(true), span = document.createElement("span");
-  span.className = "t";
-  span.append(...copy.childNodes);
-  return span;
-}
-
-function prepare() {
-  get("layer").addEventListener("input", (event) => {
-    layer = Number(event.target.value);
-    drawHeads();
-  });
-  for (let h = 0; h < shape.heads; h++) {
-    const button = document.createElement("button");
-    button.append(document.createElement("canvas"), `head ${h}`);
-    button.addEventListener("click", () => { head = h; drawMap(); });
-    get("heads").append(button);
-  }
-  for (let k = 0; k < steps; k++) {
-    const span = chip(k);
-    span.addEventListener("click", () => choose(k));
-    get("seen").append(span);
-    const next = tokens[k].nextElementSibling;
-    if (next.matches("br")) get("seen").append(next.cloneNode());
-  }
-  const at = (event) => {
-    const box = get("map").getBoundingClientRect();
-    const cell = (offset, size) =>
-      Math.min(Math.max(Math.floor((offset / size) * steps), 0), steps - 1);
-    return [cell(event.clientY - box.top, box.height), cell(event.clientX - box.left, box.width)];
-  };
-  get("map").addEventListener("pointermove", (event) => {
-    const [q, k] = at(event);
-    if (q !== query) { query = q; drawMap(); }
-    get("cell").replaceChildren(`token ${q} `, chip(q), ` at token ${k} `, chip(k),
-      k > q ? ": comes later" : `: ${(100 * weight(head, q, k)).toFixed(1)} %`);
-  });
-  get("map").addEventListener("click", (event) => choose(at(event)[0]));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawHeads);
-  drawHeads();
-}
-
-async function unpack() {
-  shape = JSON.parse(get("shape").textContent);
-  const bytes = Uint8Array.from(atob(get("weights").textContent), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  weights = new Uint8Array(await new Response(stream).arrayBuffer());
-  prepare();
-}
-
-choose(/^#p\\d+$/.test(location.hash) ? Number(location.hash.slice(2)) : Math.min(1, steps));
-if (get("weights")) unpack().catch(() => { get("failed").hidden = false; });
-"""
