@@ -7,6 +7,7 @@ import npllm
 
 ROOT = Path(npllm.__file__).parent
 MAY_IMPORT = {
+    "figures": set(),
     "threads": set(),
     "layers": {"layers"},
     "checking": {"checking", "threads"},
@@ -22,7 +23,6 @@ UPSTAIRS = {
     "inspection",
     "loading",
     "pretrained",
-    "plotting",
     "sampling",
     "training",
 }

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads
 from npllm.evidence import CASES
-from npllm.plotting import plot_gradcheck, plot_run
+from npllm.evidence.step_errors import plot_gradcheck
+from npllm.training.curves import plot_run
 
 _DESCRIPTION = """\
 Draw a picture, as PNG: the curves of a run (training and validation loss, and perplexity, over the

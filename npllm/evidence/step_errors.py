@@ -1,10 +1,8 @@
-"""Pictures as PNG, of a run and of a gradient check; they need the extra ``plot``."""
+"""The error of each way to take a derivative over its step, on a real layer, and its picture."""
 
 from __future__ import annotations
 
-import math
 import os
-from typing import Any
 
 import numpy as np
 
@@ -17,43 +15,9 @@ from npllm.checking.methods import (
 from npllm.checking.pair import Pair, Probe, drawn
 from npllm.checking.trees import leaves, map_leaves
 from npllm.evidence import CASES
-from npllm.training.run import LARGEST_LOSS, read_metrics
+from npllm.figures import new_figure, save_figure
 
-DIRECTIONS = 10  # over which an error in the picture of a gradient check is the median
-
-
-def plot_run(directory: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
-    """Draw loss and perplexity over the steps of a run.
-
-    Args:
-        directory: the run's.
-        out: the PNG to write.
-
-    Raises:
-        OSError: there are no metrics, or the file cannot be written.
-        ValueError: matplotlib is missing, or nothing has been measured yet.
-    """
-    records = read_metrics(directory)
-    if not records:
-        raise ValueError(f"{directory} has no metrics yet: train it first")
-    validated = [r for r in records if r["val_loss"] is not None]
-    figure = _figure(10, 4)
-    loss, perplexity = figure.subplots(1, 2)
-    steps = [r["step"] for r in records]
-    validated_steps = [r["step"] for r in validated]
-    loss.plot(steps, [r["train_loss"] for r in records], label="training", linewidth=1)
-    loss.plot(validated_steps, [r["val_loss"] for r in validated], "o-", label="validation")
-    loss.set(xlabel="step", ylabel="loss (nats per token)", title="Cross-entropy")
-    training = [math.exp(min(r["train_loss"], LARGEST_LOSS)) for r in records]
-    perplexity.plot(steps, training, label="training", linewidth=1)
-    perplexity.plot(
-        validated_steps, [r["val_perplexity"] for r in validated], "o-", label="validation"
-    )
-    perplexity.set(xlabel="step", ylabel="perplexity", title="Perplexity", yscale="log")
-    for axes in (loss, perplexity):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(out, dpi=150, format="png")
+DIRECTIONS = 10  # over which an error is the median
 
 
 def step_errors(layer: str = "lstm", seed: int = 0) -> tuple[list[float], dict[str, list[float]]]:
@@ -67,6 +31,7 @@ def step_errors(layer: str = "lstm", seed: int = 0) -> tuple[list[float], dict[s
         layer: a key of ``CASES``.
         seed: draws the arguments, the cotangent and the directions.
 
+    >>> import math
     >>> steps, errors = step_errors("tanh")
     >>> round(math.log10(min(errors["central difference"]))) in (-11, -10, -12)
     True
@@ -114,7 +79,7 @@ def plot_gradcheck(out: str | os.PathLike[str], layer: str = "lstm", seed: int =
         OSError: the file cannot be written.
         ValueError: matplotlib is missing.
     """
-    figure = _figure(8, 5)
+    figure = new_figure(8, 5)
     steps, errors = step_errors(layer, seed)
     axes = figure.subplots()
     for name, values in errors.items():
@@ -130,12 +95,4 @@ def plot_gradcheck(out: str | os.PathLike[str], layer: str = "lstm", seed: int =
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(out, dpi=150, format="png")
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("plots need matplotlib: pip install matplotlib") from None
-    return Figure(figsize=(width, height), layout="constrained")
+    save_figure(figure, out)
