@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import os
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 import npllm
 from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, plot, train
+from npllm.cli.flags import flags_of, given_words, with_flags
 from npllm.cli.parser import Parser, formatter
 from npllm.threads import blas_held
 
@@ -50,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows "?"
         sys.stdout.reconfigure(errors="replace")
+    parser = make_parser()
+    options = argparse.Namespace(parser=parser)
     try:
         try:
-            options = make_parser().parse_args(arguments)
+            options = parser.parse_args(arguments)
             with blas_held(options.threads or 1):
                 return int(options.run(options))
         finally:
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, MemoryError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _leave_stdout()
-        print(f"npllm: error: {_one_line(error)}", file=sys.stderr)
+        print(f"npllm: error: {_one_line(error, options)}", file=sys.stderr)
         return 2
 
 
@@ -76,8 +80,9 @@ def _leave_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _one_line(error: Exception) -> str:
-    text = str(error)
+def _one_line(error: Exception, options: argparse.Namespace) -> str:
+    """Return what an error says, in the words of the command whose options these are."""
     if isinstance(error, OSError) and error.strerror and error.filename:
-        text = f"{error.filename}: {error.strerror}"
-    return " ".join(text.split())
+        return " ".join(f"{error.filename}: {error.strerror}".split())
+    text = " ".join(str(error).split())
+    return with_flags(text, flags_of(options.parser), given_words(options))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from npllm.cli.flags import flag_of, with_flags
 from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, positive, seed
 from npllm.models import MODELS
@@ -61,9 +62,10 @@ def add(commands: Commands) -> None:
     )
     groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
     hints = typing.get_type_hints(Options)
+    flags = {option.name: flag_of(option.name) for option in fields(Options)}
     for option in fields(Options):
         assert option.default is not MISSING
-        kind, text = hints[option.name], option.metadata["help"]
+        kind, text = hints[option.name], with_flags(option.metadata["help"], flags)
         if option.default is not None:
             text += f" (default: {'no' if option.default is False else option.default})"
         arguments: dict[str, Any] = {"help": text, "default": None}
@@ -78,9 +80,7 @@ def add(commands: Commands) -> None:
         else:
             integer = seed if option.name == "seed" else positive
             arguments |= {"type": integer, "metavar": "N"}
-        groups[option.metadata["group"]].add_argument(
-            "--" + option.name.replace("_", "-"), **arguments
-        )
+        groups[option.metadata["group"]].add_argument(flags[option.name], **arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -125,11 +125,11 @@ def _resume(options: argparse.Namespace) -> Run:
         raise ValueError("--resume goes on in its own directory: leave out --out")
     recorded, _ = load_options(options.resume)
     for name, value in _given(options).items():
-        same = os.path.abspath(value) if name == "data" else value
+        flag, same = flag_of(name), os.path.abspath(value) if name == "data" else value
         if name != "steps" and same != getattr(recorded, name):
             raise ValueError(
-                f"{options.resume} holds a run with {name} {getattr(recorded, name)}, not {value}: "
-                f"leave out --{name.replace('_', '-')}, or start another run"
+                f"{options.resume} holds a run with {flag}={getattr(recorded, name)}, not {value}: "
+                f"leave out {flag}, or start another run"
             )
     run = Run.resume(options.resume, options.steps)
     if run.step >= run.options.steps:

@@ -208,7 +208,7 @@ class GPT(Transformer):
         check_options(dropout, dtype)
         check_positive(eps=eps)
         if width % heads:
-            raise ValueError(f"the heads must divide the width, got {heads} and {width}")
+            raise ValueError(f"heads must divide width={width}, got {heads}")
         block: dict[str, tuple[int, ...]] = {}
         for name, inputs, outputs in (
             ("attn.c_attn", width, 3 * width),

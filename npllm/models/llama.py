@@ -254,9 +254,9 @@ class Llama(Transformer):
         check_options(dropout, dtype)
         check_positive(eps=eps, rope_base=rope_base)
         if head_size is None and width % heads:
-            raise ValueError(f"the heads must divide the width, got {heads} and {width}")
+            raise ValueError(f"heads must divide width={width}, got {heads}")
         if heads % kv_heads:
-            raise ValueError(f"kv_heads must divide heads, {heads}, got {kv_heads}")
+            raise ValueError(f"kv_heads must divide heads={heads}, got {kv_heads}")
         size = sizes["head_size"]
         if size % 2:
             raise ValueError(f"the width of a head must be even for rotary positions, got {size}")

@@ -109,7 +109,7 @@ class LSTMLanguageModel:
         check_options(dropout, dtype)
         if tie_weights and embed_size != hidden_size:
             raise ValueError(
-                f"tied weights need embed_size = hidden_size, got {embed_size} and {hidden_size}"
+                f"tie_weights needs embed_size = hidden_size, got {embed_size} and {hidden_size}"
             )
         self.config = {**config, "dropout": float(dropout), "tie_weights": bool(tie_weights)}
         shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, embed_size)}

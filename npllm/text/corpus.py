@@ -55,6 +55,6 @@ def _python_reference() -> str:
         from pydoc_data.topics import topics
     except ImportError:
         raise ValueError(
-            "this Python lacks pydoc_data.topics, the default corpus: name a file with --data"
+            "this Python lacks pydoc_data.topics, the default corpus: name a file, data=FILE"
         ) from None
     return "\n\n".join(topics[name] for name in sorted(topics))

@@ -92,7 +92,7 @@ class Options:
     schedule: str = _option(
         "cosine",
         "optimizer",
-        "of the learning rate: constant; step, times --decay every --decay-every steps; "
+        "of the learning rate: constant; step, a fall every decay_every steps; "
         "or cosine, a linear rise and a fall to a hundredth",
         ("constant", "step", "cosine"),
     )
@@ -177,7 +177,7 @@ class Options:
                 raise ValueError(f"{name} is for {known}, and has no effect with {chosen}")
         if self.sliding_window is not None and self.sliding_window >= self.context:
             raise ValueError(
-                f"sliding_window must be below context, {self.context}, to have an effect, got "
+                f"sliding_window must be below context={self.context} to have an effect, got "
                 f"{self.sliding_window}"
             )
 

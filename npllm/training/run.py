@@ -94,11 +94,11 @@ class Run:
         ids = tokenizer.encode(train)
         windows = (len(ids) - 1) // options.window
         if windows < 1:
+            name = "length" if options.model == "lstm" else "context"
             raise ValueError(
-                f"the training part of the text has {len(ids)} tokens, one window needs "
-                f"{options.window + 1}: use a longer text, a smaller "
-                f"{'--length' if options.model == 'lstm' else '--context'}"
-                f"{', or a smaller --vocab-size' if options.tokenizer == 'bpe' else ''}"
+                f"the training part of the text has {len(ids)} tokens, and a window of "
+                f"{name}={options.window} needs {options.window + 1}: use a longer text, or a "
+                f"shorter window{' or a smaller vocab_size' if options.tokenizer == 'bpe' else ''}"
             )
         self.directory, self.options = directory, options
         self.model, self.tokenizer = model, tokenizer
@@ -111,7 +111,7 @@ class Run:
         if min(len(self._validation_ids), len(self.validation)) < 2:
             raise ValueError(
                 f"the held-out part of the text has {len(self._validation_ids)} tokens, and 2 are "
-                "needed: use a longer text or a larger --held-out"
+                "needed: use a longer text or a larger held_out"
             )
         self._optimizer = options.make_optimizer(model)
         self._schedule = options.make_schedule()
@@ -129,12 +129,12 @@ class Run:
         """
         directory = Path(directory)
         if not directory.name:
-            raise ValueError(f"--out must name a new directory, got {directory}")
+            raise ValueError(f"a run needs a new directory of its own, got {directory}")
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             holds = "already holds files:" if directory.is_dir() else "already is a file:"
             if (directory / "run.json").exists():
-                holds = "already holds a run: go on with --resume, or"
-            raise FileExistsError(f"{directory} {holds} choose another --out")
+                holds = "already holds a run: resume it, or"
+            raise FileExistsError(f"{directory} {holds} choose another directory")
         text = load_text(options.data)
         if options.data is not None:  # the run will be resumed from anywhere
             options = replace(options, data=os.path.abspath(options.data))
@@ -360,9 +360,11 @@ class Run:
         checkpoint.replace_text(self.metrics_path, lines)
 
     def _diverged(self, what: str, step: int) -> str:
+        lr, clip = self.options.lr, self.options.clip
+        lower = f"lower lr={lr} or " + (f"clip={clip}" if clip else "set clip=1.0")
         found = checkpoint.checkpoints(self.directory)
         kept = f"; the checkpoint {found[-1]} is good" if found else ""
-        return f"training diverged at step {step}, {what}: use a smaller --lr or --clip{kept}"
+        return f"training diverged at step {step}, {what}: {lower}{kept}"
 
 
 def load_options(directory: str | os.PathLike[str]) -> tuple[Options, str]:

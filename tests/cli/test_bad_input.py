@@ -72,26 +72,26 @@ def test_sizes_are_positive(train, option, size):
     ("argument", "fragment"),
     [
         *(
-            (f"--{name}={value}", name.replace("-", "_"))
+            (f"--{name}={value}", f"error: --{name} must be 0 or more, and finite, got ")
             for name in ("lr", "clip", "momentum", "weight-decay", "decay")
             for value in ("-1", "nan", "inf")
         ),
         ("--lr=fast", "--lr"),
-        ("--dropout=1", "dropout"),
-        ("--warmup=1", "warmup"),
-        ("--held-out=0", "held_out"),
-        ("--held-out=1", "held_out"),
-        ("--held-out=nan", "held_out"),
+        ("--dropout=1", "error: --dropout must lie in [0, 1), got 1.0"),
+        ("--warmup=1", "error: --warmup must lie in [0, 1), got 1.0"),
+        ("--held-out=0", "error: --held-out must lie "),
+        ("--held-out=1", "error: --held-out must lie "),
+        ("--held-out=nan", "error: --held-out must lie "),
         ("--seed=-1", "--seed"),
         ("--sample=-1", "--sample"),
         ("--model=perceptron", "--model"),
-        ("--tie-weights", "embed_size = hidden_size"),
+        ("--tie-weights", "--tie-weights needs --embed-size = --hidden-size, got 5 and 6"),
         ("--hidden-size=10000000", "memory"),
         ("--unknown", "--unknown"),
         ("--tokenizer=word --vocab-size=3", "a vocabulary of 3 cannot hold"),
         ("--tokenizer=bpe --vocab-size=10", "let it have 256 or more"),
         ("--model=gpt --no-tie-weights", "leave out --no-tie-weights"),
-        ("--optimizer=sgd --nesterov", "nesterov"),
+        ("--optimizer=sgd --nesterov", "--nesterov needs a momentum"),
     ],
 )
 def test_other_values_out_of_range(train, argument, fragment):
@@ -100,8 +100,7 @@ def test_other_values_out_of_range(train, argument, fragment):
 
 def test_a_directory_that_holds_a_run(refused, tiny):
     line = refused("train", "--data=text", "--out=run", *tiny)
-    assert "run already holds a run" in line
-    assert "--resume" in line
+    assert "run already holds a run: resume it, or choose another directory" in line
 
 
 def test_a_directory_that_holds_files(refused, place, tiny):
@@ -143,9 +142,12 @@ def test_a_loss_that_is_no_number(npllm, place, tiny, lr, threads):
         (["--resume=text"], "text holds no run"),
         (["--resume=run"], "has taken all its 6 steps"),
         (["--resume=run", "--steps=3"], "has taken all its 6 steps"),
-        (["--resume=run", "--steps=9", "--hidden-size=7"], "hidden_size 6, not 7"),
-        (["--resume=run", "--steps=9", "--dropout=0.5"], "dropout 0.0, not 0.5"),
-        (["--resume=run", "--steps=9", "--tie-weights"], "tie_weights False, not True"),
+        (
+            ["--resume=run", "--steps=9", "--hidden-size=7"],
+            "with --hidden-size=6, not 7: leave out --hid",
+        ),
+        (["--resume=run", "--steps=9", "--dropout=0.5"], "--dropout=0.0, not 0.5"),
+        (["--resume=run", "--steps=9", "--tie-weights"], "--tie-weights=False, not True"),
         (["--resume=run", "--steps=9", "--data=other"], "leave out --data"),
         (["--resume=run", "--steps=9", "--out=new"], "leave out --out"),
         (["--resume=run", "--steps=0"], "--steps"),
@@ -165,17 +167,17 @@ def test_the_same_command_may_resume(npllm, place, tiny):
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (["--prompt="], "prompt must hold at least one token"),
+        (["--prompt="], "the prompt must hold at least one token"),
         (["--prompt=snowman ☃ and \udcff"], "the vocabulary lacks "),
         (["--tokens=0"], "--tokens"),
         (["--tokens=-5"], "--tokens"),
-        (["--temperature=-1"], "temperature must be 0 or more, and finite, got -1.0"),
+        (["--temperature=-1"], "error: --temperature must be 0 or more, and finite, got -1.0"),
         (["--temperature=nan"], "temperature"),
         (["--temperature=hot"], "--temperature"),
         (["--top-k=0"], "--top-k"),
-        (["--top-p=0"], "top_p must lie in (0, 1], got 0.0"),
-        (["--top-p=1.5"], "top_p"),
-        (["--top-p=nan"], "top_p"),
+        (["--top-p=0"], "error: --top-p must lie in (0, 1], got 0.0"),
+        (["--top-p=1.5"], "error: --top-p must"),
+        (["--top-p=nan"], "error: --top-p must"),
         (["--seed=x"], "--seed"),
     ],
 )

@@ -171,8 +171,8 @@ def test_a_search_writes_one_text(npllm, folder):
         (("runs/x", "--system", "Be brief."), "--system is for --chat"),
         (("runs/x", "--chat", "--beams", "2"), "--beams is not for --chat"),
         (("runs/x", "--beams", "2", "--top-k", "3"), "--beams searches and draws nothing"),
-        (("runs/x", "--min-p", "2"), "min_p must lie in [0, 1], got 2.0"),
-        (("runs/x", "--repetition-penalty", "0"), "repetition_penalty must be positive"),
+        (("runs/x", "--min-p", "2"), "error: --min-p must lie in [0, 1], got 2.0"),
+        (("runs/x", "--repetition-penalty", "0"), "error: --repetition-penalty must be positive"),
     ],
 )
 def test_bad_input_gets_one_line(npllm, arguments, message):

@@ -324,13 +324,13 @@ def test_initial_weights() -> None:
 @pytest.mark.parametrize(
     ("build", "changes", "message"),
     [
-        (small_gpt, {"heads": 5}, "the heads must divide the width, got 5 and 12"),
+        (small_gpt, {"heads": 5}, "heads must divide width=12, got 5"),
         (small_gpt, {"width": 0}, "width must be a positive integer, got 0"),
         (small_gpt, {"context": 2.5}, "context must be a positive integer, got 2.5"),
         (small_gpt, {"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
-        (small_llama, {"kv_heads": 4}, "kv_heads must divide heads, 6, got 4"),
+        (small_llama, {"kv_heads": 4}, "kv_heads must divide heads=6, got 4"),
         (small_llama, {"head_size": 3}, "must be even for rotary positions, got 3"),
-        (small_llama, {"head_size": None, "width": 10}, "the heads must divide the width, got 6"),
+        (small_llama, {"head_size": None, "width": 10}, "heads must divide width=10, got 6"),
         (small_llama, {"window": 0}, "window must be a positive integer, got 0"),
         (small_llama, {"rope_scaling": {"rope_type": "magic", "factor": 2}}, "rope_type must be"),
     ],

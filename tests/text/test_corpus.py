@@ -18,7 +18,7 @@ def test_the_default_corpus():
 
 def test_the_default_corpus_may_be_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pydoc_data.topics", None)
-    with pytest.raises(ValueError, match=r"lacks pydoc_data\.topics.*--data"):
+    with pytest.raises(ValueError, match=r"lacks pydoc_data\.topics.*data=FILE"):
         load_text()
 
 

@@ -76,7 +76,7 @@ def test_optimizers(name, kind, options):
         ({"width": 64}, "width is for gpt and llama, and has no effect with lstm"),
         ({"kv_heads": 2, "model": "gpt"}, "kv_heads is for llama, and has no effect with gpt"),
         ({"sliding_window": 8, "model": "gpt"}, "sliding_window is for llama, and has no effect"),
-        ({"sliding_window": 64, "model": "llama"}, "sliding_window must be below context, 64"),
+        ({"sliding_window": 64, "model": "llama"}, "sliding_window must be below context=64"),
         ({"hidden_size": 64, "model": "llama"}, "hidden_size is for lstm"),
         ({"length": 32, "model": "gpt"}, "length is for lstm, and has no effect with gpt"),
         ({"tie_weights": True, "model": "gpt"}, "tie_weights is for lstm and llama"),
