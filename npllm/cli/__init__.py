@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import npllm
 from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, plot, train
 from npllm.cli.flags import flags_of, given_words, with_flags
-from npllm.cli.parser import Parser, formatter
+from npllm.cli.parser import Parser, formatter, parse
 from npllm.threads import blas_held
 
 __all__ = ["main", "make_parser"]
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(parser=parser)
     try:
         try:
-            options = parser.parse_args(arguments)
+            options = parse(parser, arguments)
             with blas_held(options.threads or 1):
                 return int(options.run(options))
         finally:

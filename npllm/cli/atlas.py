@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from npllm.checking.report import aligned
-from npllm.cli.parser import Commands, add_command, add_seed, add_threads, counted
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, check_known, counted
 from npllm.evidence import MISTAKES
 from npllm.evidence.trial import Trial, try_mistake
 
@@ -39,8 +39,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if unknown := [name for name in options.names if name not in _LAYERS]:
-        raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(_LAYERS)}")
+    check_known(options.names, _LAYERS)
     wanted = [m for m in MISTAKES if not options.names or m.layer in options.names]
     trials = []
     for mistake in wanted:

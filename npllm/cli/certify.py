@@ -13,7 +13,15 @@ import numpy as np
 import npllm
 from npllm.checking.report import aligned, finite
 from npllm.checkpoint import write_json
-from npllm.cli.parser import Commands, add_command, add_json, add_seed, add_threads, counted
+from npllm.cli.parser import (
+    Commands,
+    add_command,
+    add_json,
+    add_seed,
+    add_threads,
+    check_known,
+    counted,
+)
 from npllm.evidence.certificate import (
     CONFIGURATIONS,
     STEPS,
@@ -50,8 +58,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if unknown := [name for name in options.names if name not in CONFIGURATIONS]:
-        raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(CONFIGURATIONS)}")
+    check_known(options.names, CONFIGURATIONS)
     start = time.perf_counter()
     sections: list[Section] = []
     for name in options.names or CONFIGURATIONS:

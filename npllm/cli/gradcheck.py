@@ -18,7 +18,15 @@ from npllm.checking import GradcheckReport, gradcheck
 from npllm.checking.methods import Method
 from npllm.checking.report import finite
 from npllm.checkpoint import write_json
-from npllm.cli.parser import Commands, add_command, add_json, add_seed, add_threads, counted
+from npllm.cli.parser import (
+    Commands,
+    add_command,
+    add_json,
+    add_seed,
+    add_threads,
+    check_known,
+    counted,
+)
 from npllm.evidence import CASES, Case
 
 _DESCRIPTION = """\
@@ -60,10 +68,8 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     names = options.names or list(CASES)
-    if unknown := [name for name in names if name not in CASES and not name.endswith(".py")]:
-        raise ValueError(
-            f"there is no {', '.join(unknown)}; there are {', '.join(CASES)}, and files in .py"
-        )
+    layers = [name for name in names if not name.endswith(".py")]
+    check_known(layers, CASES, ", and files in .py")
     start = time.perf_counter()
     reports: list[tuple[str, GradcheckReport]] = []
     errors: list[tuple[str, str]] = []

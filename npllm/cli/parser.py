@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,11 +14,57 @@ Commands = Any  # argparse's own name for it is private
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and say what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
         """Print the message on one line and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+    # argparse asks this of commands and choices alike; its own words change with Python's version
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, no_such(value, action.choices))
+
+
+def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command; ``parser`` among them is the command's own.
+
+    An option that the command has not ends the program with status 2, as every error does here.
+    """
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = options.parser._option_string_actions
+        for word in (word.partition("=")[0] for word in unknown):
+            if word.startswith("--") and _closest(word, flags):
+                options.parser.error(no_such(word, flags))
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
+def no_such(word: str, known: Iterable[str], more: str = "") -> str:
+    """Return what to say of a word that is none of those known: what it is close to, or all.
+
+    >>> no_such("tahn", ["tanh", "relu"])
+    'there is no tahn: did you mean tanh?'
+    >>> no_such("x", ["tanh", "relu"])
+    'there is no x; there are tanh, relu'
+    """
+    if close := _closest(word, known):
+        return f"there is no {word}: did you mean {close}?"
+    return f"there is no {word}; there are {', '.join(known)}{more}"
+
+
+def check_known(names: Iterable[str], known: Collection[str], more: str = "") -> None:
+    """Raise ValueError unless all names are among those known."""
+    for name in names:
+        if name not in known:
+            raise ValueError(no_such(name, known, more))
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that a word is closest to, nothing where none is close."""
+    spelled = {name.lower(): name for name in known}
+    return next((spelled[near] for near in get_close_matches(word.lower(), spelled, 1)), "")
 
 
 def add_command(

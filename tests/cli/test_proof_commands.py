@@ -111,7 +111,7 @@ def test_certify_tells_a_gradient_that_is_no_number(npllm, folder, monkeypatch):
     ("arguments", "fragment"),
     [
         (["perceptron"], "there is no perceptron; there are lstm"),
-        (["lstm", "gpt\nx"], "there is no gpt x; there are lstm"),
+        (["lstm", "gpt\nx"], "there is no gpt x: did you mean gpt?"),
         (["--quick", "--json=missing/proof.json"], "missing/proof.json: its folder does not exist"),
         (["--seed=-1"], "--seed"),
         (["--json"], "--json"),
