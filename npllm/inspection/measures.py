@@ -11,7 +11,7 @@ from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.text import BytePairTokenizer, Tokenizer
-from npllm.training.evaluation import Evaluation
+from npllm.training.evaluation import Evaluation, scored_characters
 
 MOST_TOKENS = 256  # what a page can show, and a browser draw
 _ALL_BUT_G = [0, 1, 3]  # of i, f, g, o: g is no gate but what passes them
@@ -103,7 +103,7 @@ def inspect(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
         model=_described(model),
         ids=ids,
         tokens=tuple(_token(tokenizer, i) for i in ids),
-        characters=len(tokenizer.decode(ids)) - len(tokenizer.decode(ids[:1])),
+        characters=scored_characters(tokenizer, ids),
         log_probabilities=log_p[np.arange(len(ids) - 1), ids[1:]],
         ranks=ranks,
         top_ids=top_ids,

@@ -53,6 +53,17 @@ class Evaluation:
         return self.nats / math.log(2) / self.characters if self.characters else math.nan
 
 
+def scored_characters(tokenizer: Tokenizer, ids: Ids) -> int:
+    """Return how many characters the tokens of a text are, but for the first, which none predicts.
+
+    >>> from npllm.text import WordTokenizer
+    >>> tokenizer = WordTokenizer.train("to be, to be", 9)
+    >>> scored_characters(tokenizer, tokenizer.encode(" be, to"))  # all but the word " be"
+    4
+    """
+    return len(tokenizer.decode(ids)) - len(tokenizer.decode(ids[:1]))
+
+
 def evaluate(
     model: LanguageModel,
     tokenizer: Tokenizer,
@@ -81,7 +92,7 @@ def evaluate(
     """
     if len(ids) < 2:
         raise ValueError(f"a text must have at least 2 tokens to be scored, got {len(ids)}")
-    characters = len(tokenizer.decode(ids)) - len(tokenizer.decode(ids[:1]))
+    characters = scored_characters(tokenizer, ids)
     if characters < 1:  # one character may be several tokens
         raise ValueError("a text must have at least 2 characters to be scored: use a longer one")
     tokens, stretches = len(ids) - 1, len(ids)
