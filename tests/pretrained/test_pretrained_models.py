@@ -1,5 +1,6 @@
 """GPT and Llama beside transformers: the same logits of the same files, written by either."""
 
+import importlib
 import json
 
 import numpy as np
@@ -43,8 +44,10 @@ def double(torch, transformers, monkeypatch):
     """Have transformers compute in float64 what it casts to float32 whatever its weights are.
 
     Llama's norm, its rotary table and its softmax name torch.float32 and torch.float: for the time
-    of a test these names, and the method, mean float64.
+    of a test these names, and the method, mean float64. What keeps them in tables of its own, and
+    is first imported when a model is made, must have been imported before.
     """
+    importlib.import_module("safetensors.torch")
     monkeypatch.setattr(torch, "float32", torch.float64)
     monkeypatch.setattr(torch, "float", torch.float64)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
