@@ -8,7 +8,6 @@ is written under a temporary name, flushed and renamed: a crash leaves the last 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from npllm.files import check_header, flush, read_json, replacing, write_json
 from npllm.layers.arrays import Array
 from npllm.models import MODELS, LanguageModel
 from npllm.text.tokenizers import TrainedTokenizer, tokenizer_from_dict
@@ -35,7 +35,7 @@ def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # the format's readers take "pt" to mean: plain tensors, no transposing on the way in
     content = save(contiguous, metadata={"format": "pt"})
-    with open(path, "wb") as file:  # with the permissions of any other file
+    with replacing(path) as file:
         file.write(content)
 
 
@@ -95,8 +95,6 @@ def save_checkpoint(
     save_weights(temporary / "training.safetensors", arrays)
     write_json(temporary / "model.json", described)
     write_json(temporary / "training.json", {**header, "step": step, **values})
-    for path in temporary.iterdir():
-        flush(path)
     flush(temporary)
     temporary.rename(final)
     flush(directory)
@@ -182,55 +180,7 @@ def load_training(directory: str | os.PathLike[str]) -> tuple[dict[str, Array], 
     return load_weights(path / "training.safetensors"), _read_header(path / "training.json")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON that people can read."""
-    replace_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it: it is the old one or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    flush(temporary)
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: it is truncated or no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is no complete JSON file") from None
-
-
-def check_header(path: Path, value: Any, expected: str, version: int) -> None:
-    """Raise ValueError unless npllm wrote a JSON file, in a version that this one reads."""
-    if not isinstance(value, dict) or value.get("format") != expected:
-        raise ValueError(f"{path} was not written by npllm")
-    if value.get("version") != version:
-        raise ValueError(
-            f"{path} has version {value.get('version')}, this npllm reads version {version}: "
-            "use the npllm that wrote it, or a later one"
-        )
-
-
 def _read_header(path: Path) -> dict[str, Any]:
     value = read_json(path)
     check_header(path, value, FORMAT, VERSION)
     return value
-
-
-def flush(path: Path) -> None:
-    """Have the system put a file or directory on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a directory
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

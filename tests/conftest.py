@@ -35,6 +35,19 @@ def oracle():
 
 
 @pytest.fixture(scope="session")
+def link():
+    """A function that makes a path a link; skips where a user may make none, as on Windows."""
+
+    def made(path, target):
+        try:
+            path.symlink_to(target, target_is_directory=target.is_dir())
+        except OSError as error:
+            pytest.skip(f"links cannot be made here: {error}")
+
+    return made
+
+
+@pytest.fixture(scope="session")
 def torch(oracle):
     """The torch module in one thread."""
     module = oracle("torch")

@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "checking": {"checking", "threads"},
     "text": {"text"},
     "optim": {"optim"},
+    "files": {"files"},
     "models": {"models", "layers"},
 }
 GROUND = set(MAY_IMPORT)

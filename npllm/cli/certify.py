@@ -12,7 +12,6 @@ import numpy as np
 
 import npllm
 from npllm.checking.report import aligned, finite
-from npllm.checkpoint import write_json
 from npllm.cli.parser import (
     Commands,
     add_command,
@@ -31,6 +30,7 @@ from npllm.evidence.certificate import (
     certify,
     has_torch,
 )
+from npllm.files import write_json
 
 _DESCRIPTION = f"""\
 Prove every parameter of every model, element by element.

@@ -17,7 +17,6 @@ import numpy as np
 from npllm.checking import GradcheckReport, gradcheck
 from npllm.checking.methods import Method
 from npllm.checking.report import finite
-from npllm.checkpoint import write_json
 from npllm.cli.parser import (
     Commands,
     add_command,
@@ -28,6 +27,7 @@ from npllm.cli.parser import (
     counted,
 )
 from npllm.evidence import CASES, Case
+from npllm.files import write_json
 
 _DESCRIPTION = """\
 Prove hand-written gradients: those of npllm, every layer, every argument, every element; or yours.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from npllm.checkpoint import replace_text
 from npllm.cli.generate import add_model, named_model
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
+from npllm.files import write_text
 from npllm.inspection import MOST_TOKENS, inspect, page
 from npllm.loading import load
 
@@ -47,6 +47,6 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("--text is empty: give the model something to read")
     loaded = load(name)
     found = inspect(loaded.model, loaded.tokenizer, options.text)
-    replace_text(options.out, page(found, name))
+    write_text(options.out, page(found, name))
     print(options.out)
     return 0

@@ -142,7 +142,7 @@ def new_file(suffix: str) -> Callable[[str], Path]:
             raise argparse.ArgumentTypeError(f"must name a file that ends in {suffix}, got {text}")
         if path.is_dir():
             raise argparse.ArgumentTypeError(f"{text} is a folder, not a file to write")
-        if not path.resolve().parent.is_dir():
+        if not path.parent.is_dir():
             raise argparse.ArgumentTypeError(f"{text}: its folder does not exist")
         return path
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npllm.checkpoint import read_json, write_json
+from npllm.files import read_json, write_json
 from npllm.layers.arrays import Array
 from npllm.models import GPT, Llama
 from npllm.pretrained.names import read_model, unpermuted

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from npllm.checkpoint import flush
+from npllm.files import replacing
 from npllm.layers.arrays import Array
 from npllm.pretrained.tensor_file import MappedFile, TensorInfo, tensor_size
 
@@ -118,10 +118,7 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the numbers begin where they may be read in place
-    temporary = path.with_name(f"{path.name}.tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in arrays.values():
             np.asarray(array, array.dtype.newbyteorder("<"), order="C").tofile(file)
-    flush(temporary)
-    temporary.replace(path)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from npllm import checkpoint
+from npllm import checkpoint, files
 from npllm.models import LanguageModel
 from npllm.optim import clip_global_norm
 from npllm.text import load_text, split_text
@@ -147,17 +147,16 @@ class Run:
         run = cls(directory, options, text, model, tokenizer, rng)
         # the directory appears with its first checkpoint in it, or not at all
         directory.parent.mkdir(parents=True, exist_ok=True)
-        run.directory = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
+        run.directory = files.temporary_name(directory)
         try:
-            shutil.rmtree(run.directory, ignore_errors=True)
             run.directory.mkdir()
             run._describe()
-            run.metrics_path.touch()
+            files.write_text(run.metrics_path, "")
             run.save()
             if directory.exists():
                 directory.rmdir()
             run.directory.rename(directory)
-            checkpoint.flush(directory.parent)
+            files.flush(directory.parent)
         except BaseException:
             shutil.rmtree(run.directory, ignore_errors=True)
             raise
@@ -230,6 +229,7 @@ class Run:
     def _locked(self) -> Iterator[None]:
         """Keep other processes out of the directory, and tidy up what a crash left there."""
         busy = f"{self.directory} is being trained by another process"
+        files.refuse_link(self.directory / "run.lock")  # what it points to would be emptied
         lock = FileLock(self.directory / "run.lock")
         try:
             lock.acquire(timeout=0)
@@ -254,7 +254,7 @@ class Run:
             raise DivergedError(self._diverged("a parameter is not finite", self.step))
         if not (loss := self._next_loss()) < LARGEST_LOSS:
             raise DivergedError(self._diverged(f"the next loss is {loss}", self.step))
-        checkpoint.flush(self.metrics_path)
+        files.flush(self.metrics_path)
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
         if self._state is not None:
             arrays |= {"state.h": self._state[0], "state.c": self._state[1]}
@@ -280,7 +280,7 @@ class Run:
             "text_sha256": self._text_digest,
             "options": asdict(self.options),
         }
-        checkpoint.write_json(self.directory / "run.json", described)
+        files.write_json(self.directory / "run.json", described)
 
     def _restore(self, arrays: dict[str, Any], values: dict[str, Any]) -> None:
         """Go on from a checkpoint's arrays and values, once all of them fit."""
@@ -349,15 +349,14 @@ class Run:
             record["val_loss"] = result.loss
             record["val_perplexity"] = result.perplexity
             record["val_bits_per_character"] = result.bits_per_character
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        files.append_text(self.metrics_path, json.dumps(record, allow_nan=False) + "\n")
         return record
 
     def _trim_metrics(self) -> None:
         """Drop the lines that were written after the checkpoint: their steps are taken again."""
         kept = [line for line in read_metrics(self.directory) if line["step"] <= self.step]
         lines = "".join(json.dumps(line) + "\n" for line in kept)
-        checkpoint.replace_text(self.metrics_path, lines)
+        files.write_text(self.metrics_path, lines)
 
     def _diverged(self, what: str, step: int) -> str:
         lr, clip = self.options.lr, self.options.clip
@@ -377,8 +376,8 @@ def load_options(directory: str | os.PathLike[str]) -> tuple[Options, str]:
     path = Path(directory) / "run.json"
     if not path.is_file():
         raise FileNotFoundError(f"{directory} holds no run: name a directory npllm train wrote")
-    described = checkpoint.read_json(path)
-    checkpoint.check_header(path, described, FORMAT, VERSION)
+    described = files.read_json(path)
+    files.check_header(path, described, FORMAT, VERSION)
     try:
         return Options(**described["options"]), described["text_sha256"]
     except (KeyError, TypeError, ValueError) as error:

@@ -20,7 +20,7 @@ def test_a_page_is_written(npllm, place, named):
     assert (status, out, errors) == (0, "page.html\n", "")
     expected = page(inspect(*load_model("run"), WORDS), named[0].removeprefix("--model="))
     assert (place / "page.html").read_text("utf-8") == expected
-    assert not (place / "page.html.tmp").exists()
+    assert not list(place.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("model", ["gpt", "llama"])
@@ -38,6 +38,17 @@ def test_a_page_is_replaced(npllm, place):
     (place / "page.html").write_text("old")
     assert npllm("inspect", "run", "--text=Zwölf", "--out=page.html")[0] == 0
     assert (place / "page.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("target", ["text", "missing", "page.html"])
+def test_a_link_is_replaced_and_never_followed(npllm, place, link, target):
+    before = (place / "text").read_bytes()
+    link(place / "page.html", place / target)
+    assert npllm("inspect", "run", "--text=Zwölf", "--out=page.html")[0] == 0
+    assert (place / "page.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert not (place / "page.html").is_symlink()
+    assert (place / "text").read_bytes() == before
+    assert not (place / "missing").exists()
 
 
 @pytest.mark.parametrize(
