@@ -3,12 +3,15 @@
 A checkpoint is a directory of four files. ``model.safetensors`` holds the weights under the names
 of the framework's module, so it loads there as it is; ``model.json`` says what model and tokenizer
 they belong to; ``training.safetensors`` and ``training.json`` hold what training needs to go on. It
-is written under a temporary name, flushed and renamed: a crash leaves the last good one.
+is written under a temporary name, flushed and renamed: a crash leaves the last good one. What has
+the name of a checkpoint and is none, or is a link, is never read and never removed.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +21,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from npllm.files import check_header, flush, read_json, replacing, write_json
+from npllm.files import (
+    check_header,
+    flush,
+    read_json,
+    replacing,
+    temporary_name,
+    write_json,
+)
 from npllm.layers.arrays import Array
 from npllm.models import MODELS, LanguageModel
 from npllm.text.tokenizers import TrainedTokenizer, tokenizer_from_dict
@@ -26,7 +36,12 @@ from npllm.text.tokenizers import TrainedTokenizer, tokenizer_from_dict
 FORMAT = "npllm-checkpoint"
 VERSION = 1
 
-_PREFIX = "checkpoint-"
+_FILES = ("model.json", "model.safetensors", "training.json", "training.safetensors")
+_NAME = re.compile(r"checkpoint-([0-9]+)")
+# what a crash leaves, of earlier versions without the random part
+_UNFINISHED = re.compile(r"checkpoint-[0-9]+(\.[0-9a-f]{16})?\.tmp")
+
+_log = logging.getLogger(__name__)
 
 
 def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
@@ -65,6 +80,8 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of a step into a run's directory; remove those before it.
 
+    What stands in its place and is no checkpoint is given another name, and a warning logged.
+
     Args:
         directory: the run's, must exist.
         step: how many steps were taken.
@@ -76,12 +93,9 @@ def save_checkpoint(
     Returns:
         The checkpoint's directory.
     """
-    final = directory / f"{_PREFIX}{step:08d}"
-    if final.exists():  # the run was stopped at the step where it had just been saved
+    final = directory / f"checkpoint-{step:08d}"
+    if _is_checkpoint(final):  # the run was stopped at the step where it had just been saved
         return final
-    temporary = directory / f"{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     kind = next(name for name, model_class in MODELS.items() if isinstance(model, model_class))
     header = {"format": FORMAT, "version": VERSION}
     described = {
@@ -91,34 +105,88 @@ def save_checkpoint(
         "dtype": model.parameters.vector.dtype.name,
         "tokenizer": tokenizer.to_dict(),
     }
-    save_weights(temporary / "model.safetensors", model.parameters)
-    save_weights(temporary / "training.safetensors", arrays)
-    write_json(temporary / "model.json", described)
-    write_json(temporary / "training.json", {**header, "step": step, **values})
-    flush(temporary)
-    temporary.rename(final)
+    temporary = temporary_name(final)
+    temporary.mkdir()
+    try:
+        save_weights(temporary / "model.safetensors", model.parameters)
+        save_weights(temporary / "training.safetensors", arrays)
+        write_json(temporary / "model.json", described)
+        write_json(temporary / "training.json", {**header, "step": step, **values})
+        flush(temporary)
+        if os.path.lexists(final):
+            _set_aside(final)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     flush(directory)
-    tidy(directory)
+    tidy(directory, step)
     return final
 
 
-def tidy(directory: Path) -> None:
-    """Remove all checkpoints but the latest, and what a crash left unfinished."""
-    for path in [*checkpoints(directory)[:-1], *directory.glob(f"{_PREFIX}*.tmp")]:
-        shutil.rmtree(path)
+def _set_aside(path: Path) -> None:
+    """Give what stands in a checkpoint's place another name: it may be of use to somebody."""
+    aside = temporary_name(path).with_suffix(".aside")
+    path.rename(aside)
+    _log.warning("%s is no checkpoint of npllm, and was in the way: it is %s now", path, aside.name)
+
+
+def tidy(directory: Path, step: int) -> None:
+    """Remove the checkpoints of the steps before one, and what a crash left unfinished."""
+    for path in checkpoints(directory):
+        if step_of(path) < step:  # under another name first: no half of it looks like a checkpoint
+            path.rename(temporary_name(path))
+    for path in directory.glob("checkpoint-*.tmp"):
+        if _UNFINISHED.fullmatch(path.name) and _is_folder(path):
+            shutil.rmtree(path)
 
 
 def checkpoints(directory: Path) -> list[Path]:
     """Return a run's finished checkpoints, the latest last."""
-    steps = {path: path.name[len(_PREFIX) :] for path in directory.glob(f"{_PREFIX}*")}
-    finished = [path for path, step in steps.items() if step.isascii() and step.isdecimal()]
-    return sorted(finished, key=lambda path: int(steps[path]))
+    return [path for path in _named(directory) if _is_checkpoint(path)]
+
+
+def strays(directory: Path, own: Path) -> list[Path]:
+    """Return what has the name of a checkpoint in a run's directory, but for the run's own one."""
+    return [path for path in _named(directory) if path != own]
+
+
+def _named(directory: Path) -> list[Path]:
+    found = [path for path in directory.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return _is_folder(path) and not _lacking(path)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _lacking(path: Path) -> list[str]:
+    return [name for name in _FILES if not (path / name).is_file()]
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint.
+
+    Raises:
+        ValueError: it has not the name of one.
+
+    >>> step_of(Path("runs", "lstm-1", "checkpoint-00000600"))
+    600
+    """
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path} has not the name of a checkpoint")
+    return int(match[1])
 
 
 def latest_step(directory: Path) -> int:
     """Return the step of a run's latest checkpoint, -1 where there is none."""
     found = checkpoints(directory)
-    return int(found[-1].name[len(_PREFIX) :]) if found else -1
+    return step_of(found[-1]) if found else -1
 
 
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
@@ -132,6 +200,8 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
         return path
     if found := checkpoints(path):
         return found[-1]
+    for broken in filter(_is_folder, _named(path)):
+        raise FileNotFoundError(f"{broken} is no checkpoint: it lacks {_lacking(broken)[0]}")
     raise FileNotFoundError(
         f"{path} holds no checkpoint of npllm: name a directory that npllm train wrote"
     )

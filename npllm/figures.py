@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from npllm.files import replacing
+
 
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of matplotlib.
@@ -29,4 +31,5 @@ def save_figure(figure: Any, out: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    figure.savefig(out, dpi=150, format="png")
+    with replacing(out) as file:
+        figure.savefig(file, dpi=150, format="png")

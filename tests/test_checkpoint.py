@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,49 @@ def test_the_latest_checkpoint_is_kept(tmp_path):
     assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["checkpoint-00000100"]
     (tmp_path / "checkpoint-00000200.tmp").mkdir()
     assert checkpoint.latest_checkpoint(tmp_path).name == "checkpoint-00000100"
+
+
+def test_what_fails_leaves_nothing(tmp_path):
+    save(tmp_path, 1)
+    with pytest.raises(TypeError):
+        checkpoint.save_checkpoint(
+            tmp_path, 2, model=make()[0], tokenizer=make()[1], arrays={}, values={"bad": object()}
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
+
+
+def test_only_what_is_npllm_s_is_removed(tmp_path, link):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    for folder in (run, outside):
+        folder.mkdir()
+        save(folder, 1)
+    unfinished = ("checkpoint-00000004.tmp", "checkpoint-00000004.0123456789abcdef.tmp")
+    kept = ("checkpoint-00000002", "checkpoint-x.tmp", "checkpoint-00000001-good", "checkpoint-9")
+    for name in (*unfinished, *kept):
+        (run / name).mkdir()
+        (run / name / "model.json").write_text("{}")
+    linked = ("checkpoint-00000003", "checkpoint-00000003.tmp")
+    for name in linked:
+        link(run / name, outside / "checkpoint-00000001")
+    save(run, 5)
+    assert {path.name for path in run.iterdir()} == {*kept, *linked, "checkpoint-00000005"}
+    assert len(list((outside / "checkpoint-00000001").iterdir())) == len(FILES)
+    assert checkpoint.latest_step(run) == 5
+
+
+def test_what_lacks_a_file_is_no_checkpoint(tmp_path):
+    save(tmp_path, 1)
+    for name in FILES:
+        later = tmp_path / "checkpoint-00000002"
+        shutil.copytree(tmp_path / "checkpoint-00000001", later)
+        assert checkpoint.latest_step(tmp_path) == 2  # as it is whole
+        (later / name).unlink()
+        assert checkpoint.latest_step(tmp_path) == 1
+        assert checkpoint.load_training(tmp_path)[1]["step"] == 1
+        shutil.rmtree(later)
+    (tmp_path / "checkpoint-00000001" / "model.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"00001 is no checkpoint: it lacks model\.json"):
+        checkpoint.load_model(tmp_path)
 
 
 def test_the_same_step_is_saved_once(tmp_path):
@@ -226,24 +270,29 @@ class CrashError(BaseException):
 
 
 class Crash:
-    """Patches every file operation of a checkpoint: the n-th one raises, before or after."""
+    """Patches every file operation of a checkpoint: from the n-th one on each raises."""
 
     def __init__(self, monkeypatch, n, when):
-        self.n, self.when, self.calls = n, when, 0
+        self.n, self.when, self.calls, self.last = n, when, 0, False
         for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "open"):
             monkeypatch.setattr(os, name, self.crashing(getattr(os, name)))
-        monkeypatch.setattr(Path, "write_text", self.crashing(Path.write_text, written=0))
-        monkeypatch.setattr(checkpoint, "save_weights", self.crashing(checkpoint.save_weights))
+        for name in ("save_weights", "write_json"):
+            whole = self.crashing(getattr(checkpoint, name), written=0)
+            monkeypatch.setattr(checkpoint, name, whole)
 
     def crashing(self, operation, written=None):
         """Wrap an operation; ``written`` is the argument that names a file it may leave torn."""
 
         def wrapped(*args, **kwargs):
             self.calls += 1
-            if self.calls - 1 != self.n:
+            if self.calls - 1 < self.n or self.last:
                 return operation(*args, **kwargs)
+            if self.calls - 1 > self.n:  # and nothing works any more: no tidying up either
+                raise CrashError
             if self.when == "after" or (self.when == "midway" and written is not None):
+                self.last = True
                 operation(*args, **kwargs)
+                self.last = False
             if self.when == "midway" and written is not None:
                 os.truncate(args[written], os.path.getsize(args[written]) // 2)
             raise CrashError
@@ -273,10 +322,8 @@ def test_a_crash_at_any_point_leaves_a_good_checkpoint(tmp_path, monkeypatch, wh
         for step in (2, 3):  # the next ones go on as if nothing had happened
             save(directory, step)
             assert checkpoint.load_training(directory)[1]["step"] == step
-        assert [path.name for path in directory.glob("checkpoint-*[0-9]")] == [
-            "checkpoint-00000003"
-        ]
-    assert crashes >= 18  # a directory, four files, five flushes, a rename, the old one's removal
+        assert [path.name for path in directory.iterdir()] == ["checkpoint-00000003"]
+    assert crashes >= 24  # a directory, four files, flushes, renames, the old one's removal
     assert found == {1, 2}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from npllm.cli.flags import flag_of, with_flags
 from npllm.cli.generate import write
@@ -161,9 +162,8 @@ def _progress(run: Run) -> Iterator[int]:
     """Train with a progress bar, on a terminal; print each validation; yield after each step."""
     total = run.options.steps
     hidden = None if sys.stderr is not None else True  # None: where it is no terminal
-    with tqdm(
-        total=total, initial=run.step, unit="step", dynamic_ncols=True, disable=hidden
-    ) as bar:
+    bar = tqdm(total=total, initial=run.step, unit="step", dynamic_ncols=True, disable=hidden)
+    with logging_redirect_tqdm(), bar:  # what the run has to tell goes above the bar
         for step in run.train():
             bar.update(1)
             if record := step.record:

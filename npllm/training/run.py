@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -43,6 +44,9 @@ METRICS = (
     *("step", "train_loss", "val_loss", "val_perplexity", "val_bits_per_character"),
     *("learning_rate", "gradient_norm", "tokens_per_second"),
 )
+
+
+_log = logging.getLogger(__name__)
 
 
 class DivergedError(ValueError):
@@ -118,6 +122,7 @@ class Run:
         self._text_digest = _digest(text)
         self._state: tuple[Any, ...] | None = None
         self._loss_sum, self._loss_tokens = 0.0, 0
+        self._told: set[str] = set()  # of what else is named as a checkpoint
 
     @classmethod
     def create(cls, directory: str | os.PathLike[str], options: Options) -> Run:
@@ -179,13 +184,15 @@ class Run:
         options, text = load_recorded(directory)
         if steps is not None:
             options = replace(options, steps=steps)
-        model, tokenizer = checkpoint.load_model(directory)
-        arrays, values = checkpoint.load_training(directory)
+        latest = checkpoint.latest_checkpoint(directory)
+        model, tokenizer = checkpoint.load_model(latest)
+        arrays, values = checkpoint.load_training(latest)
         run = cls(directory, options, text, model, tokenizer, np.random.default_rng())
         try:
+            if values["step"] != checkpoint.step_of(latest):
+                raise ValueError(f"it is of step {values['step']}")
             run._restore(arrays, values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            latest = checkpoint.latest_checkpoint(directory)
             raise ValueError(f"{latest} does not fit the run: {error}") from None
         with run._locked():
             run._trim_metrics()
@@ -236,15 +243,18 @@ class Run:
         except Timeout:
             raise ValueError(f"{busy}: wait for it, or stop it") from None
         try:
-            checkpoint.tidy(self.directory)
-            if checkpoint.latest_step(self.directory) > self.step:
+            latest = checkpoint.latest_step(self.directory)
+            if latest > self.step:
                 raise ValueError(f"{busy}, or was in the meantime: resume it again")
+            checkpoint.tidy(self.directory, latest)
             yield
         finally:
             lock.release()
 
     def save(self) -> Path:
         """Write a checkpoint of the run as it stands; return its directory.
+
+        What else has the name of a checkpoint is left alone, and a warning logged once.
 
         Raises:
             DivergedError: a parameter, or the perplexity of the next batch, is not finite; the last
@@ -258,7 +268,7 @@ class Run:
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
         if self._state is not None:
             arrays |= {"state.h": self._state[0], "state.c": self._state[1]}
-        return checkpoint.save_checkpoint(
+        saved = checkpoint.save_checkpoint(
             self.directory,
             self.step,
             model=self.model,
@@ -271,6 +281,11 @@ class Run:
                 "loss_tokens": self._loss_tokens,
             },
         )
+        for stray in checkpoint.strays(self.directory, saved):
+            if stray.name not in self._told:
+                _log.warning("%s was not written by this run and is left alone: move it", stray)
+                self._told.add(stray.name)
+        return saved
 
     def _describe(self) -> None:
         """Write what the run is determined by."""
@@ -361,7 +376,11 @@ class Run:
     def _diverged(self, what: str, step: int) -> str:
         lr, clip = self.options.lr, self.options.clip
         lower = f"lower lr={lr} or " + (f"clip={clip}" if clip else "set clip=1.0")
-        found = checkpoint.checkpoints(self.directory)
+        found = [
+            path
+            for path in checkpoint.checkpoints(self.directory)
+            if checkpoint.step_of(path) <= self.step
+        ]
         kept = f"; the checkpoint {found[-1]} is good" if found else ""
         return f"training diverged at step {step}, {what}: {lower}{kept}"
 
