@@ -18,19 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from npllm.files import (
     check_header,
     flush,
     read_json,
-    replacing,
     temporary_name,
     write_json,
 )
 from npllm.layers.arrays import Array
 from npllm.models import MODELS, LanguageModel
+from npllm.safetensors_file import load_weights as load_weights
+from npllm.safetensors_file import save_weights as save_weights
 from npllm.text.tokenizers import TrainedTokenizer, tokenizer_from_dict
 
 FORMAT = "npllm-checkpoint"
@@ -42,31 +41,6 @@ _NAME = re.compile(r"checkpoint-([0-9]+)")
 _UNFINISHED = re.compile(r"checkpoint-[0-9]+(\.[0-9a-f]{16})?\.tmp")
 
 _log = logging.getLogger(__name__)
-
-
-def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
-    """Write arrays to a safetensors file, ready for any framework that reads the format."""
-    # the library writes the buffer of a strided array as it lies in memory
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    # the format's readers take "pt" to mean: plain tensors, no transposing on the way in
-    content = save(contiguous, metadata={"format": "pt"})
-    with replacing(path) as file:
-        file.write(content)
-
-
-def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Read a safetensors file.
-
-    Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: it is truncated, no safetensors file, or of a dtype that NumPy has not.
-    """
-    with open(path, "rb"):  # what keeps the file from being read is said as Python says it
-        pass
-    try:
-        return load_file(path)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)} is no complete safetensors file: {error}") from None
 
 
 def save_checkpoint(
@@ -232,8 +206,9 @@ def load_model(
             f"{path / 'model.json'} is inconsistent: the tokenizer has "
             f"{len(tokenizer.vocabulary)} tokens, the model {model.config['vocab_size']}"
         )
+    weights = load_weights(path / "model.safetensors")
     try:
-        model.parameters.load(load_weights(path / "model.safetensors"))
+        model.parameters.load(weights)
     except ValueError as error:
         raise ValueError(f"{path / 'model.safetensors'} does not fit: {error}") from None
     return model, tokenizer

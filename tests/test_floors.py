@@ -14,6 +14,8 @@ MAY_IMPORT = {
     "text": {"text"},
     "optim": {"optim"},
     "files": {"files"},
+    "tensor_file": {"tensor_file"},
+    "safetensors_file": {"safetensors_file", "tensor_file", "files"},
     "models": {"models", "layers"},
 }
 GROUND = set(MAY_IMPORT)

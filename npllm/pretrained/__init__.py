@@ -4,8 +4,8 @@ from npllm.pretrained.chat import Chat
 from npllm.pretrained.directory import save_pretrained
 from npllm.pretrained.gguf import GGUFFile
 from npllm.pretrained.loading import Pretrained, load_pretrained, smollm2_path
-from npllm.pretrained.safetensors_file import SafetensorsFile
-from npllm.pretrained.tensor_file import TensorInfo
+from npllm.safetensors_file import SafetensorsFile
+from npllm.tensor_file import TensorInfo
 
 __all__ = [
     "Chat",

@@ -7,39 +7,10 @@ scales of their own. The layouts are those of ggml, which GGUF files are written
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array
-
-Bytes = npt.NDArray[np.uint8]
-
-_CHUNK = 1 << 17  # numbers at a time: what is made on the way stays in the processor's cache
-
-
-class BlockType(NamedTuple):
-    """How many numbers a block holds, and in how many bytes."""
-
-    numbers: int
-    size: int
-
-
-BLOCKS = {
-    "F64": BlockType(1, 8),
-    "F32": BlockType(1, 4),
-    "F16": BlockType(1, 2),
-    "BF16": BlockType(1, 2),
-    "Q4_0": BlockType(32, 18),
-    "Q4_1": BlockType(32, 20),
-    "Q5_0": BlockType(32, 22),
-    "Q5_1": BlockType(32, 24),
-    "Q8_0": BlockType(32, 34),
-    "Q4_K": BlockType(256, 144),
-    "Q6_K": BlockType(256, 210),
-}
+from npllm.tensor_file import PLAIN, Array, Bytes, NumberType, read_numbers
 
 
 def dequantize(
@@ -63,28 +34,7 @@ def dequantize(
     >>> dequantize(block, "Q4_1", (2, 16))[:, 0].tolist()
     [1.5, 2.0]
     """
-    if kind not in BLOCKS:
-        raise ValueError(f"tensors of type {kind} are not read here; {', '.join(BLOCKS)} are")
-    numbers, size = BLOCKS[kind]
-    out: Array = np.empty(shape, dtype)
-    if raw.size * numbers != out.size * size:
-        raise ValueError(f"{out.size} numbers of type {kind} are not held by {raw.size} bytes")
-    rows, blocks = out.reshape(-1, numbers), raw.reshape(-1, size)
-    step = _CHUNK // numbers
-    with np.errstate(all="ignore"):  # a scale may be infinite, a double too large for a float
-        for start in range(0, len(rows), step):
-            rows[start : start + step] = _READERS[kind](blocks[start : start + step])
-    return out
-
-
-def _plain(dtype: str) -> Callable[[Bytes], Array]:
-    return lambda blocks: np.ascontiguousarray(blocks).view(dtype)
-
-
-def _bf16(blocks: Bytes) -> Array:
-    # the upper half of a float32
-    upper = np.ascontiguousarray(blocks).view("<u2").astype(np.uint32)
-    return (upper << np.uint32(16)).view(np.float32)
+    return read_numbers(raw, kind, GGML_TYPES, shape, dtype)
 
 
 def _half(blocks: Bytes, start: int) -> Array:
@@ -157,16 +107,37 @@ def _q6_k(blocks: Bytes) -> Array:
     return (d[..., None] * (q - 32)).reshape(-1, 256)
 
 
-_READERS: dict[str, Callable[[Bytes], Array]] = {
-    "F64": _plain("<f8"),
-    "F32": _plain("<f4"),
-    "F16": _plain("<f2"),
-    "BF16": _bf16,
-    "Q4_0": _q4_0,
-    "Q4_1": _q4_1,
-    "Q5_0": _q5_0,
-    "Q5_1": _q5_1,
-    "Q8_0": _q8_0,
-    "Q4_K": _q4_k,
-    "Q6_K": _q6_k,
+GGML_TYPES = {
+    **PLAIN,
+    "Q4_0": NumberType(32, 18, _q4_0),
+    "Q4_1": NumberType(32, 20, _q4_1),
+    "Q5_0": NumberType(32, 22, _q5_0),
+    "Q5_1": NumberType(32, 24, _q5_1),
+    "Q8_0": NumberType(32, 34, _q8_0),
+    "Q4_K": NumberType(256, 144, _q4_k),
+    "Q6_K": NumberType(256, 210, _q6_k),
+    # known, so that what is in a file can be told
+    "Q8_1": NumberType(32, 40),
+    "Q2_K": NumberType(256, 84),
+    "Q3_K": NumberType(256, 110),
+    "Q5_K": NumberType(256, 176),
+    "Q8_K": NumberType(256, 292),
+    "IQ2_XXS": NumberType(256, 66),
+    "IQ2_XS": NumberType(256, 74),
+    "IQ3_XXS": NumberType(256, 98),
+    "IQ1_S": NumberType(256, 50),
+    "IQ4_NL": NumberType(32, 18),
+    "IQ3_S": NumberType(256, 110),
+    "IQ2_S": NumberType(256, 82),
+    "IQ4_XS": NumberType(256, 136),
+    "I8": NumberType(1, 1),
+    "I16": NumberType(1, 2),
+    "I32": NumberType(1, 4),
+    "I64": NumberType(1, 8),
+    "IQ1_M": NumberType(256, 56),
+    "TQ1_0": NumberType(256, 54),
+    "TQ2_0": NumberType(256, 66),
+    "MXFP4": NumberType(32, 17),
+    "NVFP4": NumberType(64, 36),
+    "Q1_0": NumberType(128, 18),
 }

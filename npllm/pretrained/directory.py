@@ -14,9 +14,9 @@ from npllm.files import read_json, write_json
 from npllm.layers.arrays import Array
 from npllm.models import GPT, Llama
 from npllm.pretrained.names import read_model, unpermuted
-from npllm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
-from npllm.pretrained.tensor_file import TensorFile, TensorInfo
 from npllm.pretrained.transformers_config import read_architecture, write_config
+from npllm.safetensors_file import SafetensorsFile, save_weights
+from npllm.tensor_file import TensorFile, TensorInfo
 from npllm.text import BytePairTokenizer, tokenizer_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -73,7 +73,7 @@ def save_pretrained(
             for projection, heads in (("q_proj", "heads"), ("k_proj", "kv_heads")):
                 if name.endswith(f"self_attn.{projection}.weight"):
                     arrays[name] = unpermuted(arrays[name], model.config[heads])
-    write_safetensors(directory / _WEIGHTS, arrays)
+    save_weights(directory / _WEIGHTS, arrays)
     (directory / _INDEX).unlink(missing_ok=True)  # of what was there before
     if tokenizer is not None:
         write_json(directory / "tokenizer.json", tokenizer_json(tokenizer))
@@ -97,6 +97,8 @@ def open_weights(directory: Path) -> TensorFile:
 
 class _Shards:
     """safetensors files that an index holds together."""
+
+    types = SafetensorsFile.types
 
     def __init__(self, index: Path) -> None:
         self.path = os.fspath(index)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from npllm.pretrained.tensor_file import MappedFile, TensorInfo, tensor_size
+from npllm.pretrained.dequantize import GGML_TYPES
+from npllm.tensor_file import MappedFile, TensorInfo, tensor_size
 
 VERSIONS = (2, 3)
 _ALIGNMENT = 32  # where the metadata name none
@@ -37,42 +38,42 @@ _SCALARS = {
     12: "<d",
 }
 
-# ggml's types by number: name, numbers and bytes of a block; some are known and not read
+# ggml's types by number
 _TYPES = {
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 40),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1),
-    25: ("I16", 1, 2),
-    26: ("I32", 1, 4),
-    27: ("I64", 1, 8),
-    28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56),
-    30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17),
-    40: ("NVFP4", 64, 36),
-    41: ("Q1_0", 128, 18),
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    6: "Q5_0",
+    7: "Q5_1",
+    8: "Q8_0",
+    9: "Q8_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    12: "Q4_K",
+    13: "Q5_K",
+    14: "Q6_K",
+    15: "Q8_K",
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+    28: "F64",
+    29: "IQ1_M",
+    30: "BF16",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+    40: "NVFP4",
+    41: "Q1_0",
 }
 
 
@@ -92,6 +93,8 @@ class GGUFFile(MappedFile):
         ValueError: it is no GGUF file, of another version, truncated or corrupt; the message names
             the file and says what is wrong.
     """
+
+    types = GGML_TYPES
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -193,11 +196,12 @@ class GGUFFile(MappedFile):
             raise self.error(f"is corrupt: {what} has shape {shape}")
         if kind not in _TYPES:
             raise self.error(f"cannot be read: {what} has type {kind}, which is not known here")
-        type_name, *block = _TYPES[kind]
-        size = tensor_size(shape, *block)
+        type_name = _TYPES[kind]
+        block = self.types[type_name]
+        size = tensor_size(shape, block)
         if size is None:
             raise self.error(
-                f"is corrupt: {what} has rows of {shape[-1]}, blocks of {type_name} {block[0]}"
+                f"is corrupt: {what} has rows of {shape[-1]}, blocks of {type_name} {block.numbers}"
             )
         self.tensors[name] = TensorInfo(shape, type_name, offset, size)
 

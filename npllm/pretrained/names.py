@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from npllm.layers.arrays import Array
 from npllm.models import GPT, Llama
-from npllm.pretrained.dequantize import BLOCKS
-from npllm.pretrained.tensor_file import TensorFile
+from npllm.tensor_file import TensorFile
 
 _NAMED = 5  # tensors in a message, before they are only counted
 
@@ -239,7 +238,7 @@ def _check(
         shape, type_name, *_ = file.tensors[source]
         if shape != expected:
             wrong.append(f"{source} has shape {shape} and should have {expected}")
-        elif type_name not in BLOCKS:
+        elif file.types[type_name].read is None:
             wrong.append(f"{source} has type {type_name}, which is not read here")
     if wrong:
         problems.append(_listed(wrong))

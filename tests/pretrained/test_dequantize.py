@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from npllm.pretrained.dequantize import BLOCKS, dequantize
+from npllm.pretrained.dequantize import GGML_TYPES, dequantize
 from npllm.pretrained.gguf import _TYPES
 
+BLOCKS = {name: block for name, block in GGML_TYPES.items() if block.read}
 QUANTIZED = [kind for kind in BLOCKS if kind.startswith("Q")]
 # where a block has its float16 numbers
 HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0]}
@@ -113,6 +114,7 @@ def test_the_sizes_of_blocks_are_gguf_s(gguf):
     sizes = {
         kind.value: (kind.name, *size) for kind, size in gguf.constants.GGML_QUANT_SIZES.items()
     }
-    assert sizes == {**sizes, **_TYPES}
-    known = {name: (numbers, size) for name, numbers, size in _TYPES.values()}
-    assert {name: known[name] for name in BLOCKS} == BLOCKS
+    known = {number: (name, *GGML_TYPES[name][:2]) for number, name in _TYPES.items()}
+    assert sizes == {**sizes, **known}
+    assert GGML_TYPES.keys() == set(_TYPES.values())
+    assert len(BLOCKS) == 11

@@ -1,7 +1,9 @@
-"""safetensors files, read and written without a second copy of the weights.
+"""safetensors files, read and written by hand, without a second copy of the weights.
 
-A file is the length of a header in eight bytes, the header in JSON, and the tensors' bytes. The
-library's NumPy reader has no bfloat16, in which public checkpoints are, and reads all at once.
+A file is the length of a header in eight bytes, the header in JSON, and the tensors' bytes. Of the
+format's library the part for NumPy has neither bfloat16, in which public checkpoints are, nor
+float8; it believes a header that has a name twice, names no tensor in its errors, and makes two
+copies of what it writes. It is compiled, too, which a browser cannot load.
 """
 
 from __future__ import annotations
@@ -9,19 +11,36 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from npllm.files import replacing
-from npllm.layers.arrays import Array
-from npllm.pretrained.tensor_file import MappedFile, TensorInfo, tensor_size
+from npllm.tensor_file import PLAIN, Array, Bytes, MappedFile, NumberType, TensorInfo, tensor_size
 
 _LONGEST_HEADER = 100_000_000  # the format's own limit
-# bytes of a number; of these the floats of 16 bits and more are read as weights
-_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}
-_SIZES |= {f"{sign}{8 * size}": size for sign in "IU" for size in (1, 2, 4, 8)}
+
+
+def _e5m2(blocks: Bytes) -> Array:
+    # the upper half of a float16
+    return (blocks.astype(np.uint16) << np.uint16(8)).view(np.float16)
+
+
+def _e4m3(blocks: Bytes) -> Array:
+    # seven bits in place of a float16's, whose exponents mean 2**8 less; no infinities, one NaN
+    bits = blocks.astype(np.uint16)
+    half = ((bits & 0x80) << 8 | (bits & 0x7F) << 7).view(np.float16)
+    return np.where((bits & 0x7F) == 0x7F, np.float32(np.nan), half.astype(np.float32) * 256)
+
+
+_TYPES = {
+    **PLAIN,
+    "F8_E4M3": NumberType(1, 1, _e4m3),
+    "F8_E5M2": NumberType(1, 1, _e5m2),
+    # known, so that what is in a file can be told
+    "BOOL": NumberType(1, 1),
+    **{f"{sign}{8 * size}": NumberType(1, size) for sign in "IU" for size in (1, 2, 4, 8)},
+}
 
 
 class SafetensorsFile(MappedFile):
@@ -39,6 +58,8 @@ class SafetensorsFile(MappedFile):
         ValueError: it is no safetensors file, truncated or corrupt; the message names the file and
             says what is wrong.
     """
+
+    types = _TYPES
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -85,9 +106,9 @@ class SafetensorsFile(MappedFile):
             whole = False
         if not whole:
             raise self.error(f"is corrupt: its header says of {name!r:.80} {entry!r:.200}")
-        if not isinstance(kind, str) or kind not in _SIZES:
+        if not isinstance(kind, str) or kind not in self.types:
             raise self.error(f"cannot be read: tensor {name!r:.80} has type {kind!r:.80}")
-        size = tensor_size(tuple(shape), 1, _SIZES[kind])
+        size = tensor_size(tuple(shape), self.types[kind])
         if size is None or end - begin != size:
             raise self.error(
                 f"is corrupt: tensor {name!r:.80} has {end - begin} bytes, {kind} of shape "
@@ -96,8 +117,27 @@ class SafetensorsFile(MappedFile):
         return TensorInfo(tuple(shape), kind, start + begin, size)
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write float32 and float64 arrays, one at a time, under a temporary name that is renamed.
+def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Read a safetensors file: float64 and float16 as they are, all other floats as float32.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is truncated, no safetensors file, or holds what are no floats.
+    """
+    file = SafetensorsFile(path)
+    dtypes = {"F64": np.float64, "F16": np.float16}
+    return {
+        name: file.load(name, dtypes.get(info.type, np.float32))
+        for name, info in file.tensors.items()
+    }
+
+
+def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a safetensors file, ready for any framework that reads the format.
+
+    Args:
+        path: of the file; what was there is replaced.
+        arrays: float32 and float64, written one at a time.
 
     Raises:
         OSError: the file cannot be written.
@@ -107,18 +147,17 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
     # the format's readers take "pt" to mean: plain tensors, no transposing on the way in
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, array in arrays.items():
-        if array.dtype not in kinds:
+    # as the library orders them; so a number begins at a multiple of its size, which torch needs
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    for name, array in ordered:
+        kind = kinds.get(array.dtype.newbyteorder("="))
+        if kind is None:
             raise ValueError(f"{name} must be float32 or float64, got {array.dtype}")
         begin, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": kinds[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [begin, end],
-        }
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the numbers begin where they may be read in place
+    text += b" " * (-len(text) % 8)
     with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays.values():
-            np.asarray(array, array.dtype.newbyteorder("<"), order="C").tofile(file)
+        for _, array in ordered:
+            file.write(np.asarray(array, array.dtype.newbyteorder("<"), order="C").data)

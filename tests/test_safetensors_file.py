@@ -1,14 +1,15 @@
 """safetensors files beside the library's, in bfloat16 too, and broken ones."""
 
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from npllm.pretrained import SafetensorsFile
-from npllm.pretrained.safetensors_file import write_safetensors
+from npllm.safetensors_file import SafetensorsFile, load_weights, save_weights
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([1.5, -2.0]), "scalar": np.array(3.0)}
 
@@ -50,7 +51,7 @@ def test_the_library_reads_what_is_written(tmp_path, dtype):
     path = tmp_path / "some.safetensors"
     arrays = {name: array.astype(dtype) for name, array in ARRAYS.items()}
     arrays["strided"] = arrays["a"].T
-    write_safetensors(path, arrays)
+    save_weights(path, arrays)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     read = load_file(path)
     assert set(read) == set(arrays)
@@ -58,8 +59,78 @@ def test_the_library_reads_what_is_written(tmp_path, dtype):
         assert read[name].dtype == dtype
         np.testing.assert_array_equal(read[name], array)
     with pytest.raises(ValueError, match="a must be float32 or float64, got complex128"):
-        write_safetensors(path, {"a": np.zeros(2, complex)})
+        save_weights(path, {"a": np.zeros(2, complex)})
     assert set(load_file(path)) == set(arrays)  # as it was
+
+
+def test_numbers_are_loaded_as_they_are(write):
+    arrays = {f"{a.dtype}": a for a in (np.arange(3, dtype=d) for d in ("f2", "f4", "f8"))}
+    read = load_weights(write(save(arrays)))
+    assert {name: array.dtype.name for name, array in read.items()} == {n: n for n in arrays}
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+        read[name][...] = 0  # its memory is the caller's
+    with pytest.raises(ValueError, match=r"some\.safetensors .* tensor 'x': .* I64 are not read"):
+        load_weights(write(save({"x": np.arange(3)})))
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_torch_reads_numbers_of_two_sizes(torch, tmp_path, order):
+    """A float64 at a place that 8 does not divide would be refused."""
+    from safetensors.torch import load_file as load_with_torch
+
+    arrays = {"odd": np.ones(3, f"{order}f4"), "double": np.arange(2, dtype=f"{order}f8")}
+    save_weights(tmp_path / "x", arrays)
+    for read in (load_with_torch(tmp_path / "x"), load_weights(tmp_path / "x")):
+        assert {name: array.tolist() for name, array in read.items()} == {
+            name: array.tolist() for name, array in arrays.items()
+        }
+
+
+def test_weights_are_written_without_a_copy(tmp_path):
+    arrays = {f"{n}": np.ones(2**20, np.float32) for n in range(4)}
+    tracemalloc.start()
+    save_weights(tmp_path / "x", arrays)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    copies = [array.tobytes() for array in arrays.values()]  # negative control
+    assert tracemalloc.get_traced_memory()[1] > sum(map(len, copies)) == 2**24
+    tracemalloc.stop()
+
+
+def test_what_is_written_is_the_library_s_byte_for_byte(tmp_path):
+    arrays = {**ARRAYS, 'ö\n"': np.ones(3, np.float32), "a.b": np.zeros((2, 0)), "A": np.ones(1)}
+    save_weights(tmp_path / "x", dict(reversed(arrays.items())))
+    assert (tmp_path / "x").read_bytes() == save(arrays, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("kind", ["e4m3fn", "e5m2"])
+def test_every_float8_is_torch_s(torch, tmp_path, kind):
+    from safetensors.torch import save_file
+
+    x = torch.arange(256, dtype=torch.uint8).view(getattr(torch, f"float8_{kind}"))
+    save_file({"x": x}, tmp_path / "x")
+    np.testing.assert_array_equal(load_weights(tmp_path / "x")["x"], x.float().numpy())
+
+
+BLOCKED = """
+import sys
+sys.modules["safetensors"] = None
+import numpy as np
+import npllm.cli, npllm.loading, npllm.models, npllm.pretrained, npllm.training
+from npllm.checkpoint import load_weights, save_weights
+save_weights(sys.argv[1], {"x": np.arange(3.0)})
+assert load_weights(sys.argv[1])["x"].tolist() == [0, 1, 2]
+try:
+    import safetensors.numpy
+except ImportError:
+    print("blocked")
+"""
+
+
+def test_the_library_is_not_needed(tmp_path):
+    """A browser cannot load its compiled part."""
+    command = [sys.executable, "-c", BLOCKED, str(tmp_path / "x")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "blocked\n"
 
 
 def test_bfloat16_as_torch_writes_it(torch, tmp_path):
