@@ -30,7 +30,8 @@ from npllm.layers.arrays import Array
 from npllm.models import MODELS, LanguageModel
 from npllm.safetensors_file import load_weights as load_weights
 from npllm.safetensors_file import save_weights as save_weights
-from npllm.text.tokenizers import TrainedTokenizer, tokenizer_from_dict
+from npllm.text import tokenizer_from_dict
+from npllm.text.tokenizers import TrainedTokenizer
 
 FORMAT = "npllm-checkpoint"
 VERSION = 1

@@ -3,6 +3,7 @@
 from npllm.text.batches import Batch, Batches, ContiguousBatches, ShuffledWindows
 from npllm.text.bpe import BytePairTokenizer, StreamDecoder
 from npllm.text.corpus import load_text, split_text
+from npllm.text.saved import tokenizer_from_dict
 from npllm.text.tokenizer_files import (
     load_tokenizer,
     load_tokenizer_json,
@@ -14,7 +15,6 @@ from npllm.text.tokenizers import (
     CharacterTokenizer,
     Tokenizer,
     WordTokenizer,
-    tokenizer_from_dict,
 )
 
 __all__ = [

@@ -20,7 +20,7 @@ from npllm.text.bpe_merging import PieceEncoder, as_bytes
 from npllm.text.bpe_training import Pair, learn_merges
 from npllm.text.byte_letters import from_letters, to_letters
 from npllm.text.pretokenizers import check_split, pretokenize
-from npllm.text.tokenizers import FORMAT, READERS, VERSION, Ids, check_header
+from npllm.text.tokenizers import FORMAT, VERSION, Ids, check_header
 
 
 class BytePairTokenizer:
@@ -271,6 +271,3 @@ def _check_surrogates(text: str) -> None:
             f"character {error.start} is the lone surrogate {text[error.start]!r}, which has "
             "no UTF-8: remove it, or encode_bytes the text's bytes"
         ) from None
-
-
-READERS[BytePairTokenizer.kind] = BytePairTokenizer.from_dict

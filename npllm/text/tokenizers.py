@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -18,9 +18,6 @@ Ids = npt.NDArray[np.int64]
 
 FORMAT = "npllm-tokenizer"
 VERSION = 1
-
-# kinds in files of their own, which import this one: they enter what reads them here
-READERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
 
 class Tokenizer(Protocol):
@@ -40,7 +37,7 @@ class TrainedTokenizer(Tokenizer, Protocol):
     """A tokenizer that can be kept with the model that learned from its tokens."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what :func:`tokenizer_from_dict` makes the same tokenizer of."""
+        """Return what :func:`npllm.text.tokenizer_from_dict` makes the same tokenizer of."""
 
 
 class _Vocabulary:
@@ -68,7 +65,7 @@ class _Vocabulary:
         return "".join(tokens)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what :func:`tokenizer_from_dict` makes the same tokenizer of, as JSON can hold."""
+        """Return what makes the same tokenizer again, as JSON can hold it."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -169,26 +166,6 @@ class WordTokenizer(_Vocabulary):
             except KeyError:
                 raise _unknown_characters(text, [c not in self._ids for c in text]) from None
         return np.array(ids, np.int64)
-
-
-def tokenizer_from_dict(saved: Any) -> TrainedTokenizer:
-    """Return the tokenizer that ``to_dict`` described.
-
-    Raises:
-        ValueError: it is no tokenizer of npllm, or of a later version.
-    """
-    check_header(saved)
-    kinds = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer)}
-    kind, vocabulary = saved.get("kind"), saved.get("vocabulary")
-    if kind in READERS:
-        return READERS[kind](saved)
-    if kind not in kinds or not isinstance(vocabulary, list):
-        raise ValueError(
-            f"the tokenizer must be one of {', '.join([*kinds, *READERS])}, got {kind!r}"
-        )
-    if not all(isinstance(token, str) for token in vocabulary):
-        raise ValueError("the tokenizer's vocabulary must hold strings")
-    return kinds[kind](vocabulary)
 
 
 def check_header(saved: Any) -> None:
