@@ -197,7 +197,7 @@ def load_model(
         if described["dtype"] not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {described['dtype']}")
         model = MODELS[described["model"]](
-            **described["config"], dtype=np.dtype(described["dtype"])
+            **described["config"], seed=None, dtype=np.dtype(described["dtype"])
         )
         tokenizer = tokenizer_from_dict(described["tokenizer"])
     except (KeyError, TypeError, ValueError, MemoryError) as error:

@@ -44,12 +44,7 @@ def load(path_or_name: str | os.PathLike[str]) -> Loaded:
     public = os.fspath(path_or_name) == "smollm2" or path.suffix == ".gguf"
     if public or (path / "config.json").is_file():
         found = load_pretrained(path_or_name)
-        try:
-            tokenizer = found.tokenizer()
-        except ValueError as error:
-            name = os.fspath(path_or_name)
-            raise error if name in str(error) else ValueError(f"{name}: {error}") from None
-        return Loaded(found.model, tokenizer, found.chat, found.chat.stop)
+        return Loaded(found.model, found.tokenizer(), found.chat, found.chat.stop)
     if not path.exists():
         raise FileNotFoundError(
             f"there is no {path}: name a run of npllm train, a file that ends in .gguf, a "

@@ -157,6 +157,7 @@ class GPT(Transformer):
         eps: of the layer norms.
         seed: of the initial weights, or a Generator to draw them from: normal with standard
             deviation 0.02, divided by sqrt(2 L) in the maps whose outputs are added up; biases 0.
+            None leaves all of them zero, for those that are to be loaded.
         dtype: float32, float64 or, for the complex step, complex128.
 
     Raises:
@@ -190,7 +191,7 @@ class GPT(Transformer):
         dropout: float = 0.0,
         eps: float = 1e-5,
         *,
-        seed: int | np.random.Generator = 0,
+        seed: int | np.random.Generator | None = 0,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         sizes = {
@@ -220,7 +221,8 @@ class GPT(Transformer):
         for name in ("ln_1", "ln_2"):
             block |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
         super().__init__(config, block, True, dtype)
-        self._initialize(np.random.default_rng(seed))
+        if seed is not None:
+            self._initialize(np.random.default_rng(seed))
 
     def _initialize(self, rng: np.random.Generator) -> None:
         for name in self.parameters.shapes:

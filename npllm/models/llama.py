@@ -191,7 +191,7 @@ class Llama(Transformer):
             in the checkpoints of transformers; True in GGUF files, whose rows are permuted.
         eps: of the norms.
         seed: of the initial weights, or a Generator to draw them from: normal with standard
-            deviation 0.02.
+            deviation 0.02. None leaves all of them zero, for those that are to be loaded.
         dtype: float32, float64 or, for the complex step, complex128.
 
     Raises:
@@ -233,7 +233,7 @@ class Llama(Transformer):
         interleaved: bool = False,
         eps: float = 1e-5,
         *,
-        seed: int | np.random.Generator = 0,
+        seed: int | np.random.Generator | None = 0,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         kv_heads = heads if kv_heads is None else kv_heads
@@ -283,7 +283,10 @@ class Llama(Transformer):
         }
         super().__init__(config, block, tie_weights, dtype)
         self._table(np.zeros(1))  # a scaling that cannot be is refused here
-        rng = np.random.default_rng(seed)
+        if seed is not None:
+            self._initialize(np.random.default_rng(seed))
+
+    def _initialize(self, rng: np.random.Generator) -> None:
         for array in map(self.parameters.__getitem__, self.parameters.shapes):
             array[...] = 1 if array.ndim == 1 else 0.02 * rng.standard_normal(array.shape)
 

@@ -70,7 +70,7 @@ class LSTMLanguageModel:
         tie_weights: ``fc.weight`` is ``embedding.weight``, which needs E = H.
         seed: of the initial weights, or a Generator to draw them from. They follow torch's
             defaults: normal for the embedding, uniform within 1 / sqrt(H) for the rest; a tied
-            matrix is uniform.
+            matrix is uniform. None leaves all of them zero, for those that are to be loaded.
         dtype: float32, float64 or, for the complex step, complex128.
 
     Raises:
@@ -96,7 +96,7 @@ class LSTMLanguageModel:
         dropout: float = 0.0,
         tie_weights: bool = False,
         *,
-        seed: int | np.random.Generator = 0,
+        seed: int | np.random.Generator | None = 0,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         sizes = {
@@ -124,7 +124,8 @@ class LSTMLanguageModel:
             shapes["fc.weight"] = (vocab_size, hidden_size)
         shapes["fc.bias"] = (vocab_size,)
         self.parameters = Parameters(shapes, dtype, tied)
-        self._initialize(np.random.default_rng(seed))
+        if seed is not None:
+            self._initialize(np.random.default_rng(seed))
 
     @property
     def context(self) -> None:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from npllm.files import read_json, write_json
 from npllm.layers.arrays import Array
 from npllm.models import GPT, Llama
-from npllm.pretrained.names import read_model, unpermuted
+from npllm.pretrained.names import unpermuted
 from npllm.pretrained.transformers_config import read_architecture, write_config
+from npllm.pretrained.weights import read_model
 from npllm.safetensors_file import SafetensorsFile, save_weights
 from npllm.tensor_file import TensorFile, TensorInfo
 from npllm.text import BytePairTokenizer, tokenizer_json

@@ -15,7 +15,7 @@ from npllm.pretrained.chat import Chat, gguf_chat, transformers_chat
 from npllm.pretrained.directory import read_directory, read_object
 from npllm.pretrained.gguf import GGUFFile
 from npllm.pretrained.gguf_config import gguf_architecture
-from npllm.pretrained.names import read_model
+from npllm.pretrained.weights import read_model
 from npllm.text.bpe import BytePairTokenizer
 from npllm.text.tokenizer_files import load_tokenizer, tokenizer_from_gguf
 
@@ -35,12 +35,14 @@ class Pretrained(NamedTuple):
         metadata: all of a GGUF file's; of a directory the objects of its JSON files by their names
             without ``.json``, and ``chat_template`` where that is a file of its own.
         chat: how the model is spoken to.
+        path: of the file or the directory.
     """
 
     model: GPT | Llama
     tokenizer_data: dict[str, Any]
     metadata: dict[str, Any]
     chat: Chat
+    path: Path
 
     def tokenizer(self) -> BytePairTokenizer:
         """Return the model's tokenizer, made anew.
@@ -48,9 +50,14 @@ class Pretrained(NamedTuple):
         Raises:
             OSError: a file is missing or cannot be read.
             ValueError: it is no byte-level one, or asks for what is not supported; the model is
-                of use without it.
+                of use without it. The message names the file.
         """
-        return _tokenizer(self.tokenizer_data)
+        if paths := [path for name, path in self.tokenizer_data.items() if name in _FILES]:
+            return load_tokenizer(paths[0].parent)
+        try:
+            return _gguf_tokenizer(self.tokenizer_data)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
 
 def load_pretrained(
@@ -74,11 +81,12 @@ def load_pretrained(
     if path.is_dir():
         metadata = _metadata(path)
         data: dict[str, Any] = {name: path / name for name in _FILES if (path / name).exists()}
-        return Pretrained(read_directory(path, dtype), data, metadata, transformers_chat(metadata))
+        chat = transformers_chat(metadata)
+        return Pretrained(read_directory(path, dtype), data, metadata, chat, path)
     file = GGUFFile(path)
     model = read_model(file, gguf_architecture(file), dtype, gguf=True)
     data = {key: v for key, v in file.metadata.items() if key.startswith("tokenizer.")}
-    return Pretrained(model, data, file.metadata, gguf_chat(file.metadata))
+    return Pretrained(model, data, file.metadata, gguf_chat(file.metadata), path)
 
 
 def smollm2_path() -> Path:
@@ -94,9 +102,7 @@ def smollm2_path() -> Path:
     raise ValueError(f"the model smollm2 comes with a package that is not installed: {_INSTALL}")
 
 
-def _tokenizer(data: dict[str, Any]) -> BytePairTokenizer:
-    if paths := [path for name, path in data.items() if name in _FILES]:
-        return load_tokenizer(paths[0].parent)
+def _gguf_tokenizer(data: dict[str, Any]) -> BytePairTokenizer:
     if not data:
         raise ValueError("no tokenizer came with it: put its tokenizer.json there")
     given = {key.removeprefix("tokenizer.ggml."): value for key, value in data.items()}

@@ -227,6 +227,7 @@ def test_the_seed_determines_the_weights(tie_weights):
     embedding = one.parameters["embedding.weight"]
     spread = 0.25 / np.sqrt(3) if tie_weights else 1.0  # uniform within 1/4, or normal
     assert abs(embedding.std() / spread - 1) < 0.05  # 6400 draws: four standard errors are 0.035
+    assert not LSTMLanguageModel(**config, seed=None).parameters.vector.any()
     for name, array in one.parameters.items():
         if name != "embedding.weight":
             assert np.abs(array).max() <= 0.25, name

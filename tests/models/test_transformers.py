@@ -319,6 +319,8 @@ def test_initial_weights() -> None:
     assert llama.config["hidden_size"] == 256
     assert llama.parameters["lm_head.weight"].std() == pytest.approx(0.02, rel=0.02)
     assert (llama.parameters["model.norm.weight"] == 1).all()
+    for build in (GPT, Llama):  # gains of norms included, which the seeds above set to one
+        assert not build(1000, 64, 96, 2, 4, seed=None).parameters.vector.any()
 
 
 @pytest.mark.parametrize(

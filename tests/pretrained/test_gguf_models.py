@@ -9,7 +9,7 @@ from gguf_writer import gguf_bytes, llama_gguf
 from npllm.layers import rotary_frequencies
 from npllm.pretrained import GGUFFile, load_pretrained
 from npllm.pretrained.gguf_config import gguf_architecture
-from npllm.pretrained.names import read_model
+from npllm.pretrained.weights import read_model
 
 
 def architecture(write, model, tensors=None, **changed):
