@@ -15,6 +15,57 @@ I, O  input and output width of a linear map
 ====  =====================================================
 
 ``dx`` is the derivative of the loss with respect to ``x``, of the same shape.
+
+What is used is imported when it is used:
+
+>>> import numpy as np
+>>> import npllm
+>>> y, cache = npllm.layers.softmax_forward(np.zeros(4))
+>>> y.tolist()
+[0.25, 0.25, 0.25, 0.25]
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from npllm import checking, layers, models, optim, text, training
+    from npllm.checking import assert_gradients, gradcheck
+    from npllm.generation import generate
+    from npllm.loading import load
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "assert_gradients",
+    "checking",
+    "generate",
+    "gradcheck",
+    "layers",
+    "load",
+    "models",
+    "optim",
+    "text",
+    "training",
+]
+
+_HOMES = {
+    "assert_gradients": "npllm.checking",
+    "generate": "npllm.generation",
+    "gradcheck": "npllm.checking",
+    "load": "npllm.loading",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'npllm' has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    return importlib.import_module(f"npllm.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

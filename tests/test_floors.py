@@ -7,7 +7,7 @@ import npllm
 
 ROOT = Path(npllm.__file__).parent
 MAY_IMPORT = {
-    "figures": set(),
+    "figures": {"files"},
     "threads": set(),
     "layers": {"layers"},
     "checking": {"checking", "threads"},

@@ -76,12 +76,15 @@ def _subjects() -> Iterator[Subject]:
         yield Subject(model.__name__, home, "model")
 
 
+def _arguments() -> Iterator[tuple[str, Build]]:
+    for subject in SUBJECTS:
+        if build := subject.find("arguments"):
+            for label, options in (subject.find("VARIANTS") or {"": {}}).items():
+                name = f"{subject.name}, {label}" if label else subject.name
+                yield name, partial(build, **options)
+
+
 SUBJECTS = tuple(_subjects())
-CASES: dict[str, Cases] = {s.name: cases for s in SUBJECTS if (cases := s.find("cases"))}
+CASES: dict[str, Cases] = {s.name: s.find("cases") for s in SUBJECTS if s.find("cases")}
 MISTAKES: tuple[Mistake, ...] = tuple(m for s in SUBJECTS for m in s.find("MISTAKES") or ())
-ARGUMENTS: dict[str, Build] = {
-    f"{s.name}, {label}" if label else s.name: partial(build, **options)
-    for s in SUBJECTS
-    if (build := s.find("arguments"))
-    for label, options in (s.find("VARIANTS") or {"": {}}).items()
-}
+ARGUMENTS: dict[str, Build] = dict(_arguments())

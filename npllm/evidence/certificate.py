@@ -103,7 +103,9 @@ class Section:
 
 
 CONFIGURATIONS: dict[str, tuple[Configuration, ...]] = {
-    s.home.rpartition(".")[2]: found for s in SUBJECTS if (found := s.find("CONFIGURATIONS"))
+    s.home.rpartition(".")[2]: s.find("CONFIGURATIONS")
+    for s in SUBJECTS
+    if s.find("CONFIGURATIONS")
 }
 
 
