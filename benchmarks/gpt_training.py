@@ -25,16 +25,16 @@ import numpy as np
 
 from npllm.checkpoint import load_weights, save_weights
 from npllm.text import load_text, split_text
-from npllm.training import Options, evaluate
+from npllm.training import LanguageModellingOptions, evaluate
 from npllm.training.shards import sharded_loss_and_gradients, workers
 
 AGREEMENT_STEPS, AGREEMENT = 10, 1e-3  # of float32 losses, relative
 CONTENDERS = ("npllm", "torch")
 
 
-def options_of(steps: int) -> Options:
+def options_of(steps: int) -> LanguageModellingOptions:
     """Return what both are determined by."""
-    return Options(
+    return LanguageModellingOptions(
         model="gpt",
         layers=4,
         heads=4,
@@ -77,7 +77,7 @@ def train_npllm(task: Task, threads: int) -> list[float]:
     with workers(threads) as pool:
         for step in range(task.options.steps):
             batch = task.batches[step]
-            result = sharded_loss_and_gradients(pool, task.model, batch.ids, batch.targets)
+            result = sharded_loss_and_gradients(pool, task.model, batch)
             result.gradients.vector /= result.tokens
             clip_global_norm(result.gradients, task.options.clip)
             optimizer.lr = task.rate(step)

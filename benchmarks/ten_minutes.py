@@ -26,10 +26,10 @@ import numpy as np
 
 from npllm.generation import generate
 from npllm.sampling import Sampling
-from npllm.training import Options, Run
+from npllm.training import LanguageModellingOptions, Run
 
 CALIBRATION = 40  # steps, of which the first half warms up
-COMMON = Options(
+COMMON = LanguageModellingOptions(
     tokenizer="bpe", vocab_size=2000, optimizer="adamw", weight_decay=0.1, held_out=0.02
 )
 # batches and learning rates: the best of a few runs of a minute or two, for each
@@ -59,7 +59,7 @@ CONTENDERS = {
 }
 
 
-def seconds_a_step(options: Options) -> float:
+def seconds_a_step(options: LanguageModellingOptions) -> float:
     """Return how long a step takes, from a short run that is thrown away."""
     quiet = replace(options, steps=CALIBRATION, log_every=10**9, eval_every=10**9)
     with tempfile.TemporaryDirectory() as room:
@@ -70,7 +70,7 @@ def seconds_a_step(options: Options) -> float:
     return float(np.median(np.diff(half)))
 
 
-def contend(name: str, options: Options, minutes: float, out: Path) -> None:
+def contend(name: str, options: LanguageModellingOptions, minutes: float, out: Path) -> None:
     """Train one contender, and print what came of it."""
     steps = max(1, int(60 * minutes / seconds_a_step(options)))
     every = max(1, steps // 10)
@@ -83,18 +83,18 @@ def contend(name: str, options: Options, minutes: float, out: Path) -> None:
             curve.append({**point, "step": step.step, "seconds": time.perf_counter() - start})
             final = step.record
     written = generate(
-        run.model, run.tokenizer.encode("\n"), 120, np.random.default_rng(0), Sampling(0.7)
+        run.model, run.task.tokenizer.encode("\n"), 120, np.random.default_rng(0), Sampling(0.7)
     )
     result = {
         "parameters": run.model.parameters.vector.size,
         "steps": steps,
-        "tokens": steps * run.batch_size * options.window,
-        "of": run.train_tokens,
+        "tokens": steps * run.task.batch_size * options.window,
+        "of": run.task.train_tokens,
         "seconds": curve[-1]["seconds"],
         "perplexity": final["val_perplexity"],
         "bits": final["val_bits_per_character"],
         "curve": curve,
-        "sample": run.tokenizer.decode(list(written)),
+        "sample": run.task.tokenizer.decode(list(written)),
     }
     print(json.dumps(result))
 

@@ -50,6 +50,7 @@ def npllm_stepper(row: tuple[int, ...], threads: int, weights: str) -> Iterator[
     from npllm.checkpoint import load_weights
     from npllm.models import LSTMLanguageModel
     from npllm.optim import Adam
+    from npllm.text.batches import Batch
     from npllm.training.shards import sharded_loss_and_gradients, workers
 
     model = LSTMLanguageModel(*row[:4])
@@ -58,7 +59,7 @@ def npllm_stepper(row: tuple[int, ...], threads: int, weights: str) -> Iterator[
     with workers(threads) as pool:
 
         def step(x: np.ndarray, y: np.ndarray) -> float:
-            result = sharded_loss_and_gradients(pool, model, x, y)
+            result = sharded_loss_and_gradients(pool, model, Batch(x, y, continues=False))
             result.gradients.vector /= result.tokens
             optimizer.step(result.gradients)
             return result.loss / result.tokens

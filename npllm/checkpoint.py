@@ -49,7 +49,7 @@ def save_checkpoint(
     step: int,
     *,
     model: LanguageModel,
-    tokenizer: TrainedTokenizer,
+    vocabularies: Mapping[str, TrainedTokenizer],
     arrays: Mapping[str, Array],
     values: Mapping[str, Any],
 ) -> Path:
@@ -61,7 +61,7 @@ def save_checkpoint(
         directory: the run's, must exist.
         step: how many steps were taken.
         model: whose weights and sizes are written.
-        tokenizer: is written beside them.
+        vocabularies: are written beside them, by name; a language model's is ``tokenizer``.
         arrays: what training needs besides, as arrays.
         values: what training needs besides, as JSON holds it.
 
@@ -78,7 +78,8 @@ def save_checkpoint(
         "model": kind,
         "config": model.config,
         "dtype": model.parameters.vector.dtype.name,
-        "tokenizer": tokenizer.to_dict(),
+        "vocabularies": [*vocabularies],
+        **{name: tokenizer.to_dict() for name, tokenizer in vocabularies.items()},
     }
     temporary = temporary_name(final)
     temporary.mkdir()
@@ -185,7 +186,15 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
 def load_model(
     directory: str | os.PathLike[str],
 ) -> tuple[LanguageModel, TrainedTokenizer]:
-    """Return the model and the tokenizer of a run's latest checkpoint.
+    """Return a language model and its tokenizer: see :func:`load_model_and_vocabularies`."""
+    model, vocabularies = load_model_and_vocabularies(directory)
+    return model, vocabularies["tokenizer"]
+
+
+def load_model_and_vocabularies(
+    directory: str | os.PathLike[str],
+) -> tuple[LanguageModel, dict[str, TrainedTokenizer]]:
+    """Return the model of a run's latest checkpoint, and its tokenizers by name.
 
     Raises:
         OSError: there is none, or it cannot be read.
@@ -199,20 +208,22 @@ def load_model(
         model = MODELS[described["model"]](
             **described["config"], seed=None, dtype=np.dtype(described["dtype"])
         )
-        tokenizer = tokenizer_from_dict(described["tokenizer"])
+        names = described.get("vocabularies", ["tokenizer"])
+        vocabularies = {str(name): tokenizer_from_dict(described[name]) for name in names}
+        tokens = len(vocabularies["tokenizer"].vocabulary)
     except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path / 'model.json'} does not describe a model: {error}") from None
-    if len(tokenizer.vocabulary) != model.config["vocab_size"]:
+    if tokens != model.config["vocab_size"]:
         raise ValueError(
-            f"{path / 'model.json'} is inconsistent: the tokenizer has "
-            f"{len(tokenizer.vocabulary)} tokens, the model {model.config['vocab_size']}"
+            f"{path / 'model.json'} is inconsistent: the tokenizer has {tokens} tokens, the model "
+            f"{model.config['vocab_size']}"
         )
     weights = load_weights(path / "model.safetensors")
     try:
         model.parameters.load(weights)
     except ValueError as error:
         raise ValueError(f"{path / 'model.safetensors'} does not fit: {error}") from None
-    return model, tokenizer
+    return model, vocabularies
 
 
 def load_training(directory: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:

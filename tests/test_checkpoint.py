@@ -33,7 +33,7 @@ def save(directory, step, pair=None):
         directory,
         step,
         model=model,
-        tokenizer=tokenizer,
+        vocabularies={"tokenizer": tokenizer},
         arrays={"mean": np.full(5, step, np.float32), "h": np.ones((1, 2, 4))},
         values=VALUES,
     )
@@ -113,7 +113,12 @@ def test_what_fails_leaves_nothing(tmp_path):
     save(tmp_path, 1)
     with pytest.raises(TypeError):
         checkpoint.save_checkpoint(
-            tmp_path, 2, model=make()[0], tokenizer=make()[1], arrays={}, values={"bad": object()}
+            tmp_path,
+            2,
+            model=make()[0],
+            vocabularies={},
+            arrays={},
+            values={"bad": object()},
         )
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from npllm.plotting import plot_run
 
 import npllm
 from npllm import files
@@ -15,7 +14,9 @@ from npllm.checkpoint import save_weights
 from npllm.models import Llama
 from npllm.pretrained import save_pretrained
 from npllm.text import BytePairTokenizer
-from npllm.training.run import METRICS
+from npllm.training import LanguageModelling
+from npllm.training.curves import plot_run
+from npllm.training.metrics import new_record
 
 
 def fail(file):
@@ -90,7 +91,7 @@ def test_what_is_added_to_is_no_link(tmp_path, link):
 
 
 def plot(path):
-    line = dict.fromkeys(METRICS, 1.0) | {"step": 1}
+    line = dict.fromkeys(new_record(LanguageModelling.metrics), 1.0) | {"step": 1}
     (path.parent / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     plot_run(path.parent, path)
 

@@ -8,8 +8,8 @@ from npllm.cli.generate import add_model, named_model
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads
 from npllm.loading import load
 from npllm.text import load_text, split_text
-from npllm.training import evaluate
-from npllm.training.run import load_recorded
+from npllm.training import LanguageModellingOptions, evaluate
+from npllm.training.description import load_options
 from npllm.training.shards import usual_shards, workers
 
 _DESCRIPTION = """\
@@ -41,8 +41,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.data is None:
         if chat is not None:
             raise ValueError(f"{name} has no text of its own: name one, --data FILE")
-        recorded, whole = load_recorded(name)
-        _, text = split_text(whole, recorded.held_out)
+        recorded, digest = load_options(name)
+        if not isinstance(recorded, LanguageModellingOptions):
+            raise ValueError(f"{name} learned {recorded.TASK}: name a text, --data FILE")
+        _, text = split_text(recorded.read(digest), recorded.held_out)
     else:
         text = load_text(options.data)
     with workers(options.threads or usual_shards()) as pool:

@@ -23,8 +23,8 @@ from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, positive, seed
 from npllm.models import MODELS
 from npllm.sampling import Sampling
-from npllm.training import Options, Run
-from npllm.training.run import load_options
+from npllm.training import LanguageModellingOptions, Run
+from npllm.training.description import load_options
 
 _DESCRIPTION = """\
 Train a language model on a text, and read what it writes.
@@ -52,7 +52,7 @@ _GROUPS = {
 
 
 def add(commands: Commands) -> None:
-    """Add the command: an option for each field of :class:`npllm.training.Options`."""
+    """Add the command: an option for each field of the task's options."""
     parser = add_command(commands, "train", "learn from a text", _DESCRIPTION, _run)
     parser.add_argument("--out", metavar="DIR", help="new directory (default: runs/MODEL-NUMBER)")
     parser.add_argument(
@@ -62,9 +62,9 @@ def add(commands: Commands) -> None:
         "--sample", type=seed, default=400, metavar="N", help="tokens to write at the end, 0: none"
     )
     groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
-    hints = typing.get_type_hints(Options)
-    flags = {option.name: flag_of(option.name) for option in fields(Options)}
-    for option in fields(Options):
+    hints = typing.get_type_hints(LanguageModellingOptions)
+    flags = {option.name: flag_of(option.name) for option in fields(LanguageModellingOptions)}
+    for option in fields(LanguageModellingOptions):
         assert option.default is not MISSING
         kind, text = hints[option.name], with_flags(option.metadata["help"], flags)
         if option.default is not None:
@@ -100,24 +100,26 @@ def _run(options: argparse.Namespace) -> int:
             raise
     if options.sample:
         print("\nA sample of what it writes:\n")
-        prompt = run.tokenizer.decode([0])
+        tokenizer = run.task.vocabularies["tokenizer"]
+        prompt = tokenizer.decode([0])
         rng = np.random.default_rng(run.options.seed)
-        write(run.model, run.tokenizer, prompt, options.sample, rng, Sampling(0.8))
+        write(run.model, tokenizer, prompt, options.sample, rng, Sampling(0.8))
     print(f"\nMore of it: npllm generate {run.directory} --tokens 500")
     return 0
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of a run that were named on the command line."""
-    names = [option.name for option in fields(Options)]
+    names = [option.name for option in fields(LanguageModellingOptions)]
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _create(options: argparse.Namespace) -> Run:
     given = _given(options)
-    if given.get("model") == "gpt" and given.get("tie_weights") is False:
-        raise ValueError("gpt's head is its embedding: leave out --no-tie-weights")
-    chosen = Options(**given)
+    model = given.get("model", LanguageModellingOptions.model)
+    if given.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
+        raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
+    chosen = LanguageModellingOptions(**given)
     return Run.create(_free_directory(chosen.model) if options.out is None else options.out, chosen)
 
 
@@ -146,14 +148,10 @@ def _free_directory(model: str) -> Path:
 
 
 def _introduce(run: Run) -> None:
-    options, size = run.options, run.model.parameters.vector.size
-    text = options.data or "the Python language reference"
-    print(f"text   {text}: {run.train_tokens:,} tokens to learn from,", end=" ")
-    print(
-        f"{len(run.validation):,} characters held out, vocabulary {len(run.tokenizer.vocabulary)}"
-    )
-    print(f"model  {MODELS[options.model].__name__}, {size:,} parameters, {options.dtype}")
-    print(f"steps  {run.step} to {options.steps} of {run.batch_size} x {options.window} tokens,")
+    options, task, size = run.options, run.task, run.model.parameters.vector.size
+    print(f"text   {task.summary}")
+    print(f"model  {type(run.model).__name__}, {size:,} parameters, {options.dtype}")
+    print(f"steps  {run.step} to {options.steps} of {task.batch_size} x {task.window} tokens,")
     print(f"       {options.optimizer}, {options.threads} threads")
     print(f"run    {run.directory}", flush=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -171,6 +171,7 @@ class GPT(Transformer):
     ((1, 3, 7), True)
     """
 
+    CHOICES: ClassVar[tuple[str, ...]] = ("context", "width", "num_layers", "heads", "dropout")
     TOKENS = "transformer.wte.weight"
     POSITIONS = "transformer.wpe.weight"
     BLOCK = "transformer.h.{}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,9 @@ class LanguageModel(Protocol):
     config: dict[str, Any]
     parameters: Parameters
 
+    # the arguments that a training run chooses, each an option of its task
+    CHOICES: ClassVar[tuple[str, ...]]
+
     @property
     def context(self) -> int | None:
         """How many positions it has; None where there is no end to them."""
@@ -88,14 +91,17 @@ class LanguageModel(Protocol):
     ) -> tuple[float, Any]:
         """Return the summed cross-entropy of the targets and the state, without dropout."""
 
-    def initial_state(self, batch: int) -> tuple[Array, ...] | None:
+    def initial_state(self, batch: int, /) -> tuple[Array, ...] | None:
         """Return the state in which training begins a batch of sequences.
 
         It is arrays whose second axis is the batch; None of a model that carries none on from one
         stretch of the sequences to the next.
         """
 
-    def rows_of_state(self, state: Any, rows: npt.ArrayLike) -> Any:
+    def activations(self, batch: int, steps: int, /) -> int:
+        """Return how many numbers a layer computes at a time, which threads can share."""
+
+    def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
         """Return the state of some of the batch's rows, in any order, repeated or not."""
 
     def views(self, cache: Any) -> Views:

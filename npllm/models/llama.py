@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -205,6 +205,18 @@ class Llama(Transformer):
     ((1, 3, 7), True)
     """
 
+    CHOICES: ClassVar[tuple[str, ...]] = (
+        *(
+            "context",
+            "width",
+            "num_layers",
+            "heads",
+            "kv_heads",
+            "dropout",
+            "tie_weights",
+            "window",
+        ),
+    )
     TOKENS = "model.embed_tokens.weight"
     POSITIONS = None
     BLOCK = "model.layers.{}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,10 @@ class LSTMLanguageModel:
     >>> bool(np.isclose(result.loss, 2 * np.log(7)))  # 2 targets, equal scores
     True
     """
+
+    CHOICES: ClassVar[tuple[str, ...]] = (
+        *("embed_size", "hidden_size", "num_layers", "dropout", "tie_weights"),
+    )
 
     def __init__(
         self,
@@ -298,7 +302,12 @@ class LSTMLanguageModel:
         dtype = self.parameters.vector.dtype
         return np.zeros(size, dtype), np.zeros(size, dtype)
 
-    def rows_of_state(self, state: State, rows: npt.ArrayLike) -> State:
+    def activations(self, batch: int, _: int) -> int:
+        """Return B H: the recurrence takes one step at a time."""
+        return batch * int(self.config["hidden_size"])
+
+    def rows_of_state(self, state: State, rows: npt.ArrayLike | slice) -> State:
         """Return the state of some of the batch's rows, in any order, repeated or not."""
         h, c = state
-        return h[:, np.asarray(rows)], c[:, np.asarray(rows)]
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        return h[:, rows], c[:, rows]

@@ -29,9 +29,9 @@ class Memory(NamedTuple):
         """P, how many tokens are held for each row, real or not."""
         return int(self.blocks[0][0].shape[2])
 
-    def rows(self, rows: npt.ArrayLike) -> Memory:
+    def rows(self, rows: npt.ArrayLike | slice) -> Memory:
         """Return the memory of some of the batch's rows, in any order, repeated or not."""
-        rows = np.asarray(rows)
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
         blocks = tuple((keys[rows], values[rows]) for keys, values in self.blocks)
         return Memory(blocks, self.lengths[rows], None if self.real is None else self.real[rows])
 

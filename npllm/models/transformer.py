@@ -88,6 +88,7 @@ class Transformer(ABC):
         dtype: float32, float64 or, for the complex step, complex128.
     """
 
+    CHOICES: ClassVar[tuple[str, ...]]  # the arguments that a training run chooses
     TOKENS: ClassVar[str]  # the names of the parameters
     POSITIONS: ClassVar[str | None]  # None: they are rotary
     BLOCK: ClassVar[str]  # with a place for the block's number
@@ -331,6 +332,10 @@ class Transformer(ABC):
         loss, _ = linear_cross_entropy_forward(h, head, np.asarray(targets))
         return loss.item(), memory
 
-    def rows_of_state(self, state: Memory, rows: npt.ArrayLike) -> Memory:
+    def activations(self, batch: int, steps: int) -> int:
+        """Return B T E: all positions are computed at once."""
+        return batch * steps * int(self.config["width"])
+
+    def rows_of_state(self, state: Memory, rows: npt.ArrayLike | slice) -> Memory:
         """Return the memory of some of the batch's rows, in any order, repeated or not."""
         return state.rows(rows)

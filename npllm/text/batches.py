@@ -27,6 +27,20 @@ class Batch(NamedTuple):
     targets: Ids
     continues: bool
 
+    @property
+    def arguments(self) -> tuple[Ids, Ids]:
+        """What a model's ``loss_and_gradients`` takes of it."""
+        return self.ids, self.targets
+
+    @property
+    def counted(self) -> int:
+        """How many targets there are."""
+        return self.targets.size
+
+    def rows(self, rows: slice) -> Batch:
+        """Return some of its rows."""
+        return Batch(self.ids[rows], self.targets[rows], self.continues)
+
 
 class Batches(Protocol):
     """What training needs of its data."""

@@ -6,7 +6,7 @@ import math
 import os
 
 from npllm.figures import new_figure, save_figure
-from npllm.training.run import LARGEST_LOSS, read_metrics
+from npllm.training.metrics import LARGEST_LOSS, read_metrics
 
 
 def plot_run(directory: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:

@@ -7,16 +7,15 @@ of a run that was never stopped: the step determines the batch, and the checkpoi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +23,20 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from npllm import checkpoint, files
+from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.optim import clip_global_norm
-from npllm.text import load_text, split_text
-from npllm.text.tokenizers import TrainedTokenizer
-from npllm.training.evaluation import evaluate
-from npllm.training.options import Options
+from npllm.training.description import describe, load_options
+from npllm.training.metrics import LARGEST_LOSS, new_record, read_metrics
+from npllm.training.options import RunOptions
 from npllm.training.shards import Workers, sharded_loss_and_gradients, usual_shards, workers
+from npllm.training.task import Task
 
-FORMAT = "npllm-run"
-VERSION = 1
-
-
-# A larger mean loss, in nats, has no finite perplexity exp(loss); NaN is not below it either.
-LARGEST_LOSS = math.log(np.finfo(np.float64).max)
-# Activations of a step, B H, below which a shard is not worth a thread; see benchmarks/.
+# Numbers of a layer below which a shard is not worth a thread: handing Python's lock over costs
+# more; see benchmarks/.
 SMALLEST_SHARD = 2048
-METRICS = (
-    *("step", "train_loss", "val_loss", "val_perplexity", "val_bits_per_character"),
-    *("learning_rate", "gradient_norm", "tokens_per_second"),
-)
-
+# What the arrays of a carried state were called when there was one kind of it.
+_OLD_STATE = {"state.h": "state.0", "state.c": "state.1"}
 
 _log = logging.getLogger(__name__)
 
@@ -71,66 +63,42 @@ class Step:
 
 
 class Run:
-    """Training of one model on one text.
+    """Training of one model for one task.
 
     Make one with :meth:`create` or :meth:`resume`; iterate over :meth:`train`.
 
     Attributes:
         directory: where it lives.
         options: what determines it.
-        batch_size: of the options, or as many windows as the text has.
+        task: what it learns.
         model: being trained.
-        tokenizer: its vocabulary.
         step: how many steps were taken.
-        validation: the held-out text.
     """
 
     def __init__(
         self,
         directory: Path,
-        options: Options,
-        text: str,
+        options: RunOptions,
+        task: Task,
         model: LanguageModel,
-        tokenizer: TrainedTokenizer,
         rng: np.random.Generator,
     ) -> None:
-        train, self.validation = split_text(text, options.held_out)
-        ids = tokenizer.encode(train)
-        windows = (len(ids) - 1) // options.window
-        if windows < 1:
-            name = "length" if options.model == "lstm" else "context"
-            raise ValueError(
-                f"the training part of the text has {len(ids)} tokens, and a window of "
-                f"{name}={options.window} needs {options.window + 1}: use a longer text, or a "
-                f"shorter window{' or a smaller vocab_size' if options.tokenizer == 'bpe' else ''}"
-            )
-        self.directory, self.options = directory, options
-        self.model, self.tokenizer = model, tokenizer
-        self.batch_size = min(options.batch_size, windows)
-        self.train_tokens = len(ids)
+        self.directory, self.options, self.task, self.model = directory, options, task, model
         self.step = 0
         self._rng = rng
-        self._batches = options.make_batches(ids, self.batch_size)
-        self._validation_ids = tokenizer.encode(self.validation)
-        if min(len(self._validation_ids), len(self.validation)) < 2:
-            raise ValueError(
-                f"the held-out part of the text has {len(self._validation_ids)} tokens, and 2 are "
-                "needed: use a longer text or a larger held_out"
-            )
         self._optimizer = options.make_optimizer(model)
         self._schedule = options.make_schedule()
-        self._text_digest = _digest(text)
-        self._state: tuple[Any, ...] | None = None
-        self._loss_sum, self._loss_tokens = 0.0, 0
+        self._state: tuple[Array, ...] | None = None
+        self._loss_sum, self._loss_count = 0.0, 0
         self._told: set[str] = set()  # of what else is named as a checkpoint
 
     @classmethod
-    def create(cls, directory: str | os.PathLike[str], options: Options) -> Run:
+    def create(cls, directory: str | os.PathLike[str], options: RunOptions) -> Run:
         """Start a run in a new directory, with a checkpoint of step 0 in it.
 
         Raises:
-            OSError: the text cannot be read, or the directory exists or cannot be written.
-            ValueError: the text is empty, too short or not UTF-8.
+            OSError: the data cannot be read, or the directory exists or cannot be written.
+            ValueError: the data are too few, or not what the task reads.
         """
         directory = Path(directory)
         if not directory.name:
@@ -140,22 +108,20 @@ class Run:
             if (directory / "run.json").exists():
                 holds = "already holds a run: resume it, or"
             raise FileExistsError(f"{directory} {holds} choose another directory")
-        text = load_text(options.data)
-        if options.data is not None:  # the run will be resumed from anywhere
-            options = replace(options, data=os.path.abspath(options.data))
-        if options.threads is None:
-            options = replace(options, threads=_worthwhile_threads(options))
-        train, _ = split_text(text, options.held_out)
-        tokenizer = options.make_tokenizer(train, text)
+        options = options.located()
+        task = options.make_task()
         rng = np.random.default_rng(options.seed)
-        model = options.make_model(len(tokenizer.vocabulary), rng)
-        run = cls(directory, options, text, model, tokenizer, rng)
+        model = task.make_model(rng)
+        if options.threads is None:
+            worthwhile = model.activations(options.batch_size, task.window) // SMALLEST_SHARD
+            options = replace(options, threads=max(1, min(usual_shards(), worthwhile)))
+        run = cls(directory, options, task, model, rng)
         # the directory appears with its first checkpoint in it, or not at all
         directory.parent.mkdir(parents=True, exist_ok=True)
         run.directory = files.temporary_name(directory)
         try:
             run.directory.mkdir()
-            run._describe()
+            describe(run.directory, options, task.digest)
             files.write_text(run.metrics_path, "")
             run.save()
             if directory.exists():
@@ -177,17 +143,18 @@ class Run:
             steps: a new total, in place of the one it was started with.
 
         Raises:
-            OSError: there is no run, or it or its text cannot be read.
-            ValueError: a file is truncated, foreign or of a later version; the text has changed.
+            OSError: there is no run, or it or its data cannot be read.
+            ValueError: a file is truncated, foreign or of a later version; the data have changed.
         """
         directory = Path(directory)
-        options, text = load_recorded(directory)
+        options, digest = load_options(directory)
         if steps is not None:
             options = replace(options, steps=steps)
         latest = checkpoint.latest_checkpoint(directory)
-        model, tokenizer = checkpoint.load_model(latest)
+        model, vocabularies = checkpoint.load_model_and_vocabularies(latest)
         arrays, values = checkpoint.load_training(latest)
-        run = cls(directory, options, text, model, tokenizer, np.random.default_rng())
+        task = options.make_task(vocabularies, digest)
+        run = cls(directory, options, task, model, np.random.default_rng())
         try:
             if values["step"] != checkpoint.step_of(latest):
                 raise ValueError(f"it is of step {values['step']}")
@@ -197,7 +164,7 @@ class Run:
         with run._locked():
             run._trim_metrics()
             if run.step < options.steps:
-                run._describe()
+                describe(directory, options, task.digest)
         return run
 
     @property
@@ -266,19 +233,18 @@ class Run:
             raise DivergedError(self._diverged(f"the next loss is {loss}", self.step))
         files.flush(self.metrics_path)
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
-        if self._state is not None:
-            arrays |= {"state.h": self._state[0], "state.c": self._state[1]}
+        arrays |= {f"state.{n}": array for n, array in enumerate(self._state or ())}
         saved = checkpoint.save_checkpoint(
             self.directory,
             self.step,
             model=self.model,
-            tokenizer=self.tokenizer,
+            vocabularies=self.task.vocabularies,
             arrays=arrays,
             values={
                 "optimizer_steps": self._optimizer.steps,
                 "generator": self._rng.bit_generator.state,
                 "loss_sum": self._loss_sum,
-                "loss_tokens": self._loss_tokens,
+                "loss_tokens": self._loss_count,
             },
         )
         for stray in checkpoint.strays(self.directory, saved):
@@ -287,19 +253,9 @@ class Run:
                 self._told.add(stray.name)
         return saved
 
-    def _describe(self) -> None:
-        """Write what the run is determined by."""
-        described = {
-            "format": FORMAT,
-            "version": VERSION,
-            "text_sha256": self._text_digest,
-            "options": asdict(self.options),
-        }
-        files.write_json(self.directory / "run.json", described)
-
     def _restore(self, arrays: dict[str, Any], values: dict[str, Any]) -> None:
         """Go on from a checkpoint's arrays and values, once all of them fit."""
-        config = self.options.model_config(len(self.tokenizer.vocabulary))
+        config = self.task.model_config()
         own = {name: value for name, value in self.model.config.items() if name in config}
         if own != config or self.model.parameters.vector.dtype != self.options.dtype:
             raise ValueError(f"its model is {self.model.config}, the run's {config}")
@@ -308,22 +264,23 @@ class Run:
             raise ValueError(f"its counts of steps and tokens are {step}, {taken}, {tokens}")
         rule = "optimizer."
         carried = {n[len(rule) :]: array for n, array in arrays.items() if n.startswith(rule)}
-        states = [array for name, array in sorted(arrays.items()) if name.startswith("state.")]
-        shape = (config["num_layers"], self.batch_size, config.get("hidden_size"))
-        if states and [array.shape for array in states] != [shape, shape]:
-            raise ValueError(f"its states must be two of shape {shape}")
+        named = {_OLD_STATE.get(name, name): array for name, array in arrays.items()}
+        state = tuple(a for name, a in sorted(named.items()) if name.startswith("state."))
+        expected = [a.shape for a in self.model.initial_state(self.task.batch_size) or ()]
+        if state and [array.shape for array in state] != expected:
+            raise ValueError(f"its state must have shapes {expected}")
         self._optimizer.load(taken, carried)
         self._rng.bit_generator.state = values["generator"]
-        self._loss_sum, self._loss_tokens = float(values["loss_sum"]), tokens
-        self._state = (arrays["state.h"], arrays["state.c"]) if states else None
+        self._loss_sum, self._loss_count = float(values["loss_sum"]), tokens
+        self._state = state or None
         self.step = step
 
     def _take_step(self, pool: Workers) -> tuple[float, float, int]:
         """Return the mean loss, the gradient's norm and how many tokens they are over."""
-        batch = self._batches[self.step]
+        batch = self.task.batches[self.step]
         state = self._state if batch.continues else None
-        rng = self._rng if self.options.dropout else None
-        result = sharded_loss_and_gradients(pool, self.model, batch.ids, batch.targets, state, rng)
+        rng = self._rng if self.model.config["dropout"] else None
+        result = sharded_loss_and_gradients(pool, self.model, batch, state, rng)
         loss = result.loss / result.tokens
         result.gradients.vector /= result.tokens
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges is told, not warned of
@@ -336,34 +293,33 @@ class Run:
         self.step += 1
         self._state = result.state
         self._loss_sum += result.loss
-        self._loss_tokens += result.tokens
+        self._loss_count += result.tokens
         return loss, norm, result.tokens
 
     def _next_loss(self) -> float:
         """Return the mean loss of the next batch, without dropout."""
-        batch = self._batches[self.step]
+        batch = self.task.batches[self.step]
         with np.errstate(over="ignore", invalid="ignore"):
             state = self._state if batch.continues else None
-            loss, _ = self.model.score(batch.ids, batch.targets, state)
-        return loss / batch.targets.size
+            score: Callable[..., tuple[float, Any]] = self.model.score  # of whatever a batch holds
+            loss, _ = score(*batch.arguments, state)
+        return loss / batch.counted
 
     def _record(self, norm: float, speed: float, pool: Workers | None) -> dict[str, Any]:
         """Append a line of metrics, with validation where a pool is given."""
-        record: dict[str, Any] = dict.fromkeys(METRICS)
+        record = new_record(self.task.metrics)
         record["step"] = self.step
-        record["train_loss"] = self._loss_sum / self._loss_tokens
+        record["train_loss"] = self._loss_sum / self._loss_count
         record["learning_rate"] = self._optimizer.lr
         record["gradient_norm"] = norm
         record["tokens_per_second"] = round(speed, 1)
-        self._loss_sum, self._loss_tokens = 0.0, 0
+        self._loss_sum, self._loss_count = 0.0, 0
         if pool is not None:
-            result = evaluate(self.model, self.tokenizer, self._validation_ids, pool)
-            if not result.loss < LARGEST_LOSS:
-                what = f"the validation loss is {result.loss}"
+            measured = self.task.evaluate(self.model, pool)
+            if not measured["loss"] < LARGEST_LOSS:
+                what = f"the validation loss is {measured['loss']}"
                 raise DivergedError(self._diverged(what, self.step))
-            record["val_loss"] = result.loss
-            record["val_perplexity"] = result.perplexity
-            record["val_bits_per_character"] = result.bits_per_character
+            record |= {f"val_{name}": value for name, value in measured.items()}
         files.append_text(self.metrics_path, json.dumps(record, allow_nan=False) + "\n")
         return record
 
@@ -383,82 +339,3 @@ class Run:
         ]
         kept = f"; the checkpoint {found[-1]} is good" if found else ""
         return f"training diverged at step {step}, {what}: {lower}{kept}"
-
-
-def load_options(directory: str | os.PathLike[str]) -> tuple[Options, str]:
-    """Return the options of a run and the digest of its text.
-
-    Raises:
-        OSError: there is no run, or it cannot be read.
-        ValueError: it is truncated, foreign or of a later version.
-    """
-    path = Path(directory) / "run.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{directory} holds no run: name a directory npllm train wrote")
-    described = files.read_json(path)
-    files.check_header(path, described, FORMAT, VERSION)
-    try:
-        return Options(**described["options"]), described["text_sha256"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a run: {error}") from None
-
-
-def load_recorded(directory: str | os.PathLike[str]) -> tuple[Options, str]:
-    """Return the options of a run and its text.
-
-    Raises:
-        OSError: there is no run, or it or its text cannot be read.
-        ValueError: it is truncated, foreign or of a later version; the text has changed.
-    """
-    options, digest = load_options(directory)
-    text = load_text(options.data)
-    if _digest(text) != digest:
-        raise ValueError(
-            f"the text of the run has changed since ({options.data or 'the default corpus'}): "
-            "restore it, or start another run"
-        )
-    return options, text
-
-
-def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics; a last line cut short by a crash is left out.
-
-    Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: a line is no JSON object.
-    """
-    path = Path(directory) / "metrics.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(f"{directory} has no metrics.jsonl, as a run of npllm train has")
-    content = path.read_bytes()
-    complete = content[: content.rfind(b"\n") + 1].splitlines()
-    try:
-        lines = [json.loads(line) for line in complete]
-    except ValueError:
-        lines = [None]
-    if not all(map(_is_record, lines)):
-        raise ValueError(f"{path} is no metrics file of npllm")
-    return lines
-
-
-def _is_record(line: Any) -> bool:
-    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-        return False
-    values = [line.get(name, "missing") for name in METRICS]
-    return all(
-        isinstance(value, (int, float)) or (value is None and name.startswith("val_"))
-        for name, value in zip(METRICS, values, strict=True)
-    )
-
-
-def _worthwhile_threads(options: Options) -> int:
-    """Return how many threads pay: small shards cost more in handing Python's lock over."""
-    # an LSTM works step by step; a Transformer on all positions at once
-    rows = options.batch_size * (1 if options.model == "lstm" else options.context)
-    width = options.hidden_size if options.model == "lstm" else options.width
-    worthwhile = rows * width // SMALLEST_SHARD
-    return max(1, min(usual_shards(), worthwhile))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from npllm.layers.arrays import Array
 from npllm.models import LossAndGradients
-from npllm.text.tokenizers import Ids
 from npllm.threads import available_cores, blas_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+State = tuple[Array, ...]
 
 
 def usual_shards() -> int:
@@ -28,13 +29,35 @@ def usual_shards() -> int:
     return min(available_cores(), 4)
 
 
+class Batch(Protocol):
+    """What a step learns from: a value that only its task and its model understand, in rows."""
+
+    @property
+    def arguments(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """What the model takes of it, before a state and a Generator; their first axis is B."""
+
+    @property
+    def continues(self) -> bool:
+        """Whether row b goes on where row b of the batch before ended."""
+
+    @property
+    def counted(self) -> int:
+        """How many targets the loss is over."""
+
+    def rows(self, rows: slice) -> Batch:
+        """Return some of its rows."""
+
+
 class Trainable(Protocol):
     """A model whose losses and gradients are sums."""
 
-    def loss_and_gradients(
-        self, ids: Ids, targets: Ids, state: Any = None, rng: np.random.Generator | None = None
-    ) -> LossAndGradients:
-        """Return summed loss and gradients, how many targets they are over, and the state."""
+    @property
+    def loss_and_gradients(self) -> Callable[..., LossAndGradients]:
+        """Return what a batch, a state and a Generator give, the loss and gradients summed."""
+
+    @property
+    def rows_of_state(self) -> Callable[[State, slice], State]:
+        """Return the state of some of the batch's rows."""
 
 
 class Workers:
@@ -85,9 +108,8 @@ def workers(count: int) -> Iterator[Workers]:
 def sharded_loss_and_gradients(
     pool: Workers,
     model: Trainable,
-    ids: Ids,
-    targets: Ids,
-    state: tuple[Array, ...] | None = None,
+    batch: Batch,
+    state: State | None = None,
     rng: np.random.Generator | None = None,
 ) -> LossAndGradients:
     """Return the model's ``loss_and_gradients`` of a batch, computed in one shard a worker.
@@ -95,19 +117,19 @@ def sharded_loss_and_gradients(
     Args:
         pool: the workers.
         model: computes a shard.
-        ids: (B, T).
-        targets: (B, T).
+        batch: is cut by rows.
         state: arrays whose second axis is the batch, or None.
         rng: seeds a Generator for each shard's dropout; None turns dropout off.
     """
-    shards = np.array_split(np.arange(len(ids)), min(pool.count, len(ids)))
+    size = len(batch.arguments[0])
+    shards = np.array_split(np.arange(size), min(pool.count, size))
     seeds = None if rng is None else rng.integers(2**63, size=len(shards))
 
     def shard(n: int) -> LossAndGradients:
         rows = slice(shards[n][0], shards[n][-1] + 1)
-        part = None if state is None else tuple(array[:, rows] for array in state)
+        part = None if state is None else model.rows_of_state(state, rows)
         own = None if seeds is None else np.random.default_rng(int(seeds[n]))
-        return model.loss_and_gradients(ids[rows], targets[rows], part, own)
+        return model.loss_and_gradients(*batch.rows(rows).arguments, part, own)
 
     results = pool.map(shard, range(len(shards)))
     first, *others = results

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from npllm.checkpoint import load_model
-from npllm.training.run import read_metrics
+from npllm.training.metrics import read_metrics
 
 pytest_plugins = ["tiny_run"]
 

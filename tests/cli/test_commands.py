@@ -14,7 +14,8 @@ from npllm.generation import generate
 from npllm.sampling import Sampling
 from npllm.text import split_text
 from npllm.training import evaluate
-from npllm.training.run import load_options, read_metrics
+from npllm.training.description import load_options
+from npllm.training.metrics import read_metrics
 from npllm.training.shards import usual_shards, workers
 
 pytest_plugins = ["tiny_run"]

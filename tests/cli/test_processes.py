@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from npllm.training.run import read_metrics
+from npllm.training.metrics import read_metrics
 
 pytest_plugins = ["tiny_run"]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny import TEXT, TINY, left_behind
 
-from npllm.training import Options, Run
+from npllm.training import LanguageModellingOptions, Run
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def text_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def options(text_file):
     """Make the options of a tiny run."""
-    return lambda **changes: Options(**{**TINY, "data": str(text_file), **changes})
+    return lambda **changes: LanguageModellingOptions(**{**TINY, "data": str(text_file), **changes})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npllm.training import Run
-from npllm.training.run import read_metrics
+from npllm.training.metrics import read_metrics
 
 
 def start(*arguments, stdout=subprocess.DEVNULL):

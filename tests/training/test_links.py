@@ -6,7 +6,7 @@ import pytest
 from tiny import advance, finish
 
 from npllm.training import Run
-from npllm.training.run import read_metrics
+from npllm.training.metrics import read_metrics
 
 
 def content(folder):

@@ -8,7 +8,7 @@ import pytest
 from npllm import optim
 from npllm.models import LSTMLanguageModel
 from npllm.text import CharacterTokenizer, ContiguousBatches, ShuffledWindows, WordTokenizer
-from npllm.training import Options
+from npllm.training import LanguageModellingOptions as Options
 
 NAN, INF = float("nan"), float("inf")
 SIZES = [

@@ -11,7 +11,7 @@ from npllm import checkpoint, optim
 from npllm.optim import clip_global_norm
 from npllm.text import ContiguousBatches, split_text
 from npllm.training import DivergedError, Run
-from npllm.training.run import read_metrics
+from npllm.training.metrics import read_metrics
 
 
 @kinds

@@ -11,7 +11,7 @@ from tiny import advance, change_json, finish, left_behind
 from npllm import checkpoint
 from npllm.text import CharacterTokenizer, WordTokenizer
 from npllm.training import Run
-from npllm.training.run import load_options
+from npllm.training.description import load_options
 
 
 def test_a_changed_text_is_refused(tmp_path, options):
@@ -64,7 +64,7 @@ def test_a_short_text_makes_smaller_batches(tmp_path, options):
     text = tmp_path / "text"
     text.write_text("ab" * 20)
     run = Run.create(tmp_path / "run", options(data=str(text), length=10, batch_size=32))
-    assert run.batch_size == Run.resume(run.directory).batch_size == 3
+    assert run.task.batch_size == Run.resume(run.directory).task.batch_size == 3
     assert Run.resume(run.directory).options == run.options
     finish(run)
 
@@ -206,10 +206,10 @@ def test_a_state_that_does_not_fit_is_refused(create, change):
         lambda arrays: arrays.pop("optimizer.mean"),
         lambda arrays: arrays.update({"optimizer.mean": np.zeros(3, np.float32)}),
         lambda arrays: arrays.update({"optimizer.buffer": np.zeros(3, np.float32)}),
-        lambda arrays: arrays.pop("state.c"),
-        lambda arrays: arrays.pop("state.h"),
-        lambda arrays: arrays.update({"state.h": np.zeros((2, 4, 7), np.float32)}),
-        lambda arrays: arrays.update({"state.c": np.zeros((2, 5, 6), np.float32)}),
+        lambda arrays: arrays.pop("state.1"),
+        lambda arrays: arrays.pop("state.0"),
+        lambda arrays: arrays.update({"state.0": np.zeros((2, 4, 7), np.float32)}),
+        lambda arrays: arrays.update({"state.1": np.zeros((2, 5, 6), np.float32)}),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(create, change):
@@ -221,6 +221,21 @@ def test_arrays_that_do_not_fit_are_refused(create, change):
     save_file(arrays, path)
     with pytest.raises(ValueError, match=r"checkpoint-00000005.* does not fit the run"):
         Run.resume(run.directory)
+
+
+def test_a_run_from_before_there_were_tasks_goes_on(create, finished):
+    run = create()
+    advance(run, 5)
+    path = checkpoint.latest_checkpoint(run.directory) / "training.safetensors"
+    arrays = load_file(path)
+    arrays = {{"state.0": "state.h", "state.1": "state.c"}.get(n, n): a for n, a in arrays.items()}
+    assert {"state.h", "state.c"} < set(arrays)
+    save_file(arrays, path)
+    change_json(run.directory / "run.json", lambda d: d.pop("task"))
+    change_json(path.parent / "model.json", lambda d: d.pop("vocabularies"))
+    again = Run.resume(run.directory)
+    list(again.train())
+    assert left_behind(run.directory) == finished()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +268,7 @@ def test_characters_of_the_held_out_text_are_known(tmp_path, options, kind):
     text = tmp_path / "text"
     text.write_text("abcd " * 50 + "😀xyz " * 10, "utf-8")
     run = Run.create(tmp_path / "run", options(data=str(text), tokenizer=kind.kind))
-    assert run.validation.endswith("😀xyz ")
+    assert run.task.validation.endswith("😀xyz ")
     finish(run)
 
 

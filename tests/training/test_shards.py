@@ -5,6 +5,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from npllm.models import LSTMLanguageModel
+from npllm.text.batches import Batch
 from npllm.training.shards import sharded_loss_and_gradients, usual_shards, workers
 
 
@@ -27,7 +28,10 @@ def test_shards_sum_to_the_whole(model, threads, with_state):
     state = state if with_state else None
     whole = model.loss_and_gradients(ids, targets, state)
     with workers(threads) as pool:
-        results = [sharded_loss_and_gradients(pool, model, ids, targets, state) for _ in range(5)]
+        results = [
+            sharded_loss_and_gradients(pool, model, Batch(ids, targets, True), state)
+            for _ in range(5)
+        ]
     for result in results:
         assert result.tokens == whole.tokens == 24
         np.testing.assert_allclose(result.loss, whole.loss, rtol=1e-12)
@@ -48,7 +52,7 @@ def test_the_generator_determines_every_mask(model, threads):
     def gradients(seed):
         rng = np.random.default_rng(seed)
         with workers(threads) as pool:
-            result = sharded_loss_and_gradients(pool, model, ids, targets, state, rng)
+            result = sharded_loss_and_gradients(pool, model, Batch(ids, targets, True), state, rng)
         return result.gradients.vector.tobytes(), rng.random()
 
     assert gradients(1) == gradients(1)
@@ -57,8 +61,9 @@ def test_the_generator_determines_every_mask(model, threads):
 
 def test_each_shard_has_masks_of_its_own(model):
     ids = np.tile(draw()[0][:1], (2, 1))
+    batch = Batch(ids, ids, continues=True)
     with workers(2) as pool:
-        result = sharded_loss_and_gradients(pool, model, ids, ids, None, np.random.default_rng(0))
+        result = sharded_loss_and_gradients(pool, model, batch, None, np.random.default_rng(0))
     h, _ = result.state
     assert not np.array_equal(h[1, 0], h[1, 1])
 

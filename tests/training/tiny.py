@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from npllm.training.run import read_metrics
+from npllm.training.metrics import read_metrics
 
 TEXT = "Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich. 😀\r\n" * 30
 TINY = {

@@ -1,0 +1,259 @@
+"""Language modelling, the first task: to predict the next token of a text."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from npllm.models import MODELS, LanguageModel
+from npllm.text import (
+    BytePairTokenizer,
+    ContiguousBatches,
+    ShuffledWindows,
+    load_text,
+    split_text,
+)
+from npllm.text.batches import Batches
+from npllm.text.tokenizers import CharacterTokenizer, Ids, TrainedTokenizer, WordTokenizer
+from npllm.training.evaluation import evaluate
+from npllm.training.options import RunOptions, option
+from npllm.training.shards import Workers
+
+# what an argument of a model is called among the options, where that is another name
+_OPTION_OF = {"num_layers": "layers", "window": "sliding_window"}
+
+
+@dataclass(frozen=True)
+class LanguageModellingOptions(RunOptions):
+    """The options of a run that learns to predict the next token of a text.
+
+    Raises:
+        ValueError: a value is out of its range, or has no effect with another.
+    """
+
+    TASK: ClassVar[str] = "language-modelling"
+
+    data: str | None = option(
+        None,
+        "text",
+        "UTF-8 text to learn from (default: the Python language reference, if none is named)",
+    )
+    model: str = option(
+        "lstm",
+        "model",
+        "architecture: lstm is section 5's; gpt and llama are Transformers",
+        tuple(MODELS),
+    )
+    tokenizer: str = option(
+        "character",
+        "text",
+        "what a token is: a character; a frequent word, with rare ones spelled out; or a frequent "
+        "piece of a word, in bytes (bpe)",
+        ("character", "word", "bpe"),
+    )
+    vocab_size: int = option(10_000, "text", "tokens at most, for words and bpe")
+    embed_size: int = option(256, "model", "width E of the embedding, of lstm")
+    hidden_size: int = option(256, "model", "width H of the LSTM, of lstm")
+    width: int = option(128, "model", "width E of gpt and llama")
+    heads: int = option(4, "model", "attention heads, of gpt and llama")
+    kv_heads: int | None = option(
+        None, "model", "key and value heads that the heads share, of llama (default: as many)"
+    )
+    sliding_window: int | None = option(
+        None, "model", "how far back a token sees, itself included, of llama (default: all the way)"
+    )
+    context: int = option(64, "model", "positions of gpt and llama, and the length of a window")
+    layers: int = option(1, "model", "layers, or blocks, on top of one another")
+    dropout: float = option(0.0, "model", "share of activations zeroed while training")
+    tie_weights: bool = option(
+        False,
+        "model",
+        "use one matrix for embedding and output, of lstm (needs E = H) and llama; gpt always does",
+    )
+    length: int = option(64, "text", "T, tokens that a gradient reaches back, of lstm")
+    windows: str | None = option(
+        None,
+        "text",
+        "batches: contiguous reads on with the state carried, shuffled draws windows (default: "
+        "contiguous for lstm, shuffled for gpt and llama, which carry no state)",
+        ("contiguous", "shuffled"),
+    )
+    held_out: float = option(0.1, "text", "share of the text, its end, kept for validation")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("vocab_size", "embed_size", "hidden_size", "width", "heads", "kv_heads")
+        self.check_positive("sliding_window", "context", "layers", "length")
+        self.check_shares("dropout")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must lie strictly between 0 and 1, got {self.held_out}")
+        self.check_effect("vocab_size", self.tokenizer, ["word", "bpe"])
+        choices = {kind: model.CHOICES for kind, model in MODELS.items()}
+        for argument in dict.fromkeys(a for names in choices.values() for a in names):
+            name = _OPTION_OF.get(argument, argument)
+            takers = [kind for kind, names in choices.items() if argument in names]
+            self.check_effect(name, self.model, takers)
+        endless = [kind for kind, names in choices.items() if "context" not in names]
+        self.check_effect("length", self.model, endless)
+        if self.sliding_window is not None and self.sliding_window >= self.context:
+            raise ValueError(
+                f"sliding_window must be below context={self.context}, to have an effect, got "
+                f"{self.sliding_window}"
+            )
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the model goes on from one window to the next, having no last position."""
+        return "context" not in MODELS[self.model].CHOICES
+
+    @property
+    def window_name(self) -> str:
+        """The option that is T."""
+        return "length" if self.carries_state else "context"
+
+    @property
+    def window(self) -> int:
+        """T, how many tokens a window has."""
+        return int(getattr(self, self.window_name))
+
+    def located(self) -> LanguageModellingOptions:
+        """Return the options with absolute paths: a run will be resumed from anywhere."""
+        return self if self.data is None else replace(self, data=os.path.abspath(self.data))
+
+    def read(self, digest: str | None = None) -> str:
+        """Return the text.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is empty or not UTF-8, or has another digest than the one given.
+        """
+        text = load_text(self.data)
+        if digest not in (None, digest_of(text)):
+            raise ValueError(
+                f"the text of the run has changed since ({self.data or 'the default corpus'}): "
+                "restore it, or start another run"
+            )
+        return text
+
+    def make_task(
+        self,
+        vocabularies: Mapping[str, TrainedTokenizer] | None = None,
+        digest: str | None = None,
+    ) -> LanguageModelling:
+        """Return the text in batches, its tokenizer made from it where there is none yet."""
+        text = self.read(digest)
+        train, _ = split_text(text, self.held_out)
+        known = vocabularies or {"tokenizer": self.make_tokenizer(train, text)}
+        return LanguageModelling(self, text, known["tokenizer"])
+
+    def make_tokenizer(self, train: str, text: str) -> TrainedTokenizer:
+        """Return the tokenizer: words of the training part, characters of the whole text."""
+        if self.tokenizer == "bpe":
+            return BytePairTokenizer.train(train, self.vocab_size)
+        if self.tokenizer == "word":
+            return WordTokenizer.train(train, self.vocab_size, alphabet=text)
+        return CharacterTokenizer.train(text)
+
+    def model_config(self, vocab_size: int) -> dict[str, Any]:
+        """Return what the model is made with; what is None is left to it."""
+        config = {a: getattr(self, _OPTION_OF.get(a, a)) for a in MODELS[self.model].CHOICES}
+        return {"vocab_size": vocab_size} | {a: v for a, v in config.items() if v is not None}
+
+    def make_model(self, vocab_size: int, rng: np.random.Generator) -> LanguageModel:
+        """Return the model with fresh weights."""
+        config = self.model_config(vocab_size)
+        return MODELS[self.model](**config, seed=rng, dtype=np.dtype(self.dtype))
+
+    def make_batches(self, ids: Ids, batch_size: int) -> Batches:
+        """Return the batches of a text."""
+        kind = self.windows or ("contiguous" if self.carries_state else "shuffled")
+        if kind == "shuffled":
+            return ShuffledWindows(ids, batch_size, self.window, self.seed)
+        return ContiguousBatches(ids, batch_size, self.window)
+
+
+class LanguageModelling:
+    """A text to learn from, and its end to be measured by.
+
+    Args:
+        options: of the run.
+        text: of which ``held_out`` is kept.
+        tokenizer: its vocabulary.
+
+    Attributes:
+        options: of the run.
+        tokenizer: the text's.
+        validation: the held-out text.
+        train_tokens: how many tokens there are to learn from.
+        batch_size: of the options, or as many windows as the text has.
+        window: T.
+        batches: of the rest of the text.
+        digest: of the text.
+
+    Raises:
+        ValueError: a part of the text is too short.
+    """
+
+    metrics = ("loss", "perplexity", "bits_per_character")
+
+    def __init__(
+        self, options: LanguageModellingOptions, text: str, tokenizer: TrainedTokenizer
+    ) -> None:
+        train, self.validation = split_text(text, options.held_out)
+        ids = tokenizer.encode(train)
+        windows = (len(ids) - 1) // options.window
+        if windows < 1:
+            raise ValueError(
+                f"the training part of the text has {len(ids)} tokens, and a window of "
+                f"{options.window_name}={options.window} needs {options.window + 1}: use a longer "
+                "text, or a shorter window"
+                f"{' or a smaller vocab_size' if options.tokenizer == 'bpe' else ''}"
+            )
+        self.options, self.tokenizer, self.window = options, tokenizer, options.window
+        self.train_tokens = len(ids)
+        self.batch_size = min(options.batch_size, windows)
+        self.batches = options.make_batches(ids, self.batch_size)
+        self.digest = digest_of(text)
+        self._validation_ids = tokenizer.encode(self.validation)
+        if min(len(self._validation_ids), len(self.validation)) < 2:
+            raise ValueError(
+                f"the held-out part of the text has {len(self._validation_ids)} tokens, and 2 are "
+                "needed: use a longer text or a larger held_out"
+            )
+
+    @property
+    def summary(self) -> str:
+        """What there is to learn from."""
+        return (
+            f"{self.options.data or 'the Python language reference'}: {self.train_tokens:,} tokens "
+            f"to learn from, {len(self.validation):,} characters held out, vocabulary "
+            f"{len(self.tokenizer.vocabulary)}"
+        )
+
+    @property
+    def vocabularies(self) -> dict[str, TrainedTokenizer]:
+        """The tokenizer, by the name that a checkpoint has for it."""
+        return {"tokenizer": self.tokenizer}
+
+    def make_model(self, rng: np.random.Generator) -> LanguageModel:
+        """Return the model with fresh weights."""
+        return self.options.make_model(len(self.tokenizer.vocabulary), rng)
+
+    def model_config(self) -> dict[str, Any]:
+        """Return what the model is made with."""
+        return self.options.model_config(len(self.tokenizer.vocabulary))
+
+    def evaluate(self, model: LanguageModel, pool: Workers) -> dict[str, float]:
+        """Return loss, perplexity and bits per character of the held-out text."""
+        result = evaluate(model, self.tokenizer, self._validation_ids, pool)
+        return {name: getattr(result, name) for name in self.metrics}
+
+
+def digest_of(text: str) -> str:
+    """Return what tells one text from another."""
+    return hashlib.sha256(text.encode()).hexdigest()
