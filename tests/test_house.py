@@ -1,0 +1,76 @@
+"""The house's own rules: no file and no function has outgrown its subject, options have names."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from npllm import layers
+from npllm.evidence import SUBJECTS
+
+ROOT = Path(__file__).parents[1]
+LINES, FUNCTION_LINES = 500, 70
+FILES = sorted(
+    path
+    for folder in ("npllm", "tests", "benchmarks", "docs")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".css", ".js", ".md", ".toml")
+)
+# a layer's arguments are arrays, or trees of them; whatever else has a default is an option
+ARRAYS = {"bias", "bias_hh", "bias_ih", "past", "state", "weight", "weight_ch"}
+
+
+def long_functions(source: str) -> list[str]:
+    """Return the functions whose lines, docstring aside, are too many."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            documented = ast.get_docstring(node) is not None
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if documented:
+                lines -= (first.end_lineno or 0) - first.lineno + 1
+            if lines > FUNCTION_LINES:
+                found.append(f"{node.name}: {lines}")
+    return found
+
+
+def nameless_options(function: Callable[..., object]) -> list[str]:
+    """Return the options of a forward that can be given without their names."""
+    return [
+        p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY and p.name not in ARRAYS
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_has_outgrown_its_subject(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LINES
+    if path.suffix == ".py":
+        assert long_functions(text) == []
+
+
+def test_a_long_function_is_found() -> None:
+    body = "    x = 1\n" * FUNCTION_LINES
+    assert long_functions(f"def f():\n{body}") == ["f: 71"]
+    assert long_functions(f'def f():\n    """Words,\n    and more."""\n{body[10:]}') == []
+
+
+def test_the_options_of_every_forward_have_names() -> None:
+    found = {s.name: getattr(layers, f"{s.name}_forward", None) for s in SUBJECTS}
+    forwards = {name: forward for name, forward in found.items() if forward is not None}
+    assert len(forwards) > 20
+    assert {name: nameless_options(f) for name, f in forwards.items() if nameless_options(f)} == {}
+
+
+def test_an_option_without_a_name_is_found() -> None:
+    def forward(x: float, bias: float | None = None, eps: float = 1e-5, *, p: float = 0.0) -> None:
+        """Do nothing."""
+
+    assert nameless_options(forward) == ["eps"]
