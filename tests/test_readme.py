@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from npllm import layers
 from npllm.cli import make_parser
 from npllm.evidence import MISTAKES
 
@@ -42,6 +43,25 @@ def leads_somewhere(page: Path, target: str) -> bool:
     path, _, anchor = target.partition("#")
     file = page.parent / path if path else page
     return file.exists() and (not anchor or anchor in parts(file.read_text(encoding="utf-8")))
+
+
+def anchor_of(name: str) -> str:
+    """Return the anchor of a section by its name in README: "section 4.2", or "3, step 1"."""
+    return "-".join(["section", *re.findall(r"\d+|step", name)])
+
+
+def without_link(text: str) -> list[str]:
+    """Return README's mentions of a section, in words or in a table, that do not link to it."""
+    definition = re.compile(r"^\[(.+)\]: docs/en/sections\.md#(.+)\n", re.MULTILINE)
+    linked = {name.lower(): anchor for name, anchor in definition.findall(text)}
+    right = {
+        name
+        for name, anchor in linked.items()
+        if anchor == anchor_of(name) and anchor in parts(SECTIONS["en"])
+    }
+    words = re.sub(r"```.*?```", "", definition.sub("", text), flags=re.DOTALL)
+    rest = re.sub(r"\[(.+?)\]", lambda m: "" if m[1].lower() in right else m[1], words)
+    return re.findall(r"\bsections?\s\d[.\d]*|(?<=^\| )\d.*?(?= \|)", rest, re.MULTILINE | re.I)
 
 
 def lacks(part: str) -> list[str]:
@@ -92,6 +112,46 @@ def test_the_sections_are_the_same_in_both_languages() -> None:
 def test_every_section_names_its_code_its_test_and_a_command(text: str) -> None:
     lacking = {anchor: lacks(part) for anchor, part in parts(text).items()}
     assert {anchor: names for anchor, names in lacking.items() if names} == {}
+
+
+def test_every_section_in_readme_is_a_link_to_it() -> None:
+    assert without_link(README) == []
+    assert len(re.findall(r"\[section [\d.]+\]", README)) >= 5
+
+
+def test_a_section_without_its_link_is_found() -> None:
+    text = """\
+[Section 5] and section 4.2 of [section 4.3], sections
+2 and 3; a (cross) section is none.
+
+| section | code |
+|---|---|
+| [4.1] | a |
+| 4.2 | b |
+| [3, step 1] | c |
+| [3, step 9] | 1 |
+
+[section 5]: docs/en/sections.md#section-5
+[section 4.3]: docs/en/sections.md#section-4-2
+[4.1]: docs/en/sections.md#section-4-1
+[3, step 1]: docs/en/sections.md#section-3-step-1
+[3, step 9]: docs/en/sections.md#section-3-step-9
+"""
+    expected = ["section 4.2", "section 4.3", "sections\n2", "4.2", "3, step 9"]
+    assert without_link(text) == expected
+
+
+def test_help_and_the_layers_say_where_the_sections_are() -> None:
+    for text in (make_parser().format_help(), layers.__doc__ or ""):
+        assert "docs/en/sections.md" in text
+
+
+def test_the_files_of_readme_s_table_are_those_of_the_sections() -> None:
+    rows = re.findall(r"^\| \[(\d.*?)\] \| (.*)$", README, re.MULTILINE)
+    assert len(rows) >= 10
+    for name, row in rows:
+        part = parts(SECTIONS["en"])[anchor_of(name)]
+        assert {f"../../{path}" for path in links(row)} <= links(part), name
 
 
 def test_what_a_section_lacks_is_found() -> None:

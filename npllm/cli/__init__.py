@@ -26,6 +26,8 @@ A first tour:
   npllm gradcheck                 prove every layer behind it
   npllm certify                   prove every parameter of every model
   npllm atlas softmax             learn from mistakes, and how each gives itself away
+
+"Section 4.2" and the like are those of the seed document, told in docs/en/sections.md.
 """
 
 

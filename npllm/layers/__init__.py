@@ -14,6 +14,8 @@ Every layer is a pair of pure functions::
   analytic functions of their floating arguments, so the complex step proves their backwards.
   Arrays have at least one axis (NumPy before 2 turns a single float32 number into float64).
 * Layouts, defaults and semantics are those of torch, unless a docstring says otherwise.
+
+"Section 4.2" and the like are those of the seed document, told in ``docs/en/sections.md``.
 """
 
 from npllm.layers.activations import (
