@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_run_ends_with_the_lines(
     options: list[str], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("xdist")
-    monkeypatch.setenv("PYTHONPATH", f"{TESTS}")
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS}{os.pathsep}{TESTS.parent}")
     monkeypatch.delenv("NPLLM_REQUIRE_ORACLE", raising=False)
     pytester.makeconftest((TESTS / "conftest.py").read_text(encoding="utf-8"))
     pytester.makepyfile(test_some=FILE, test_whole=WHOLE_FILE)
