@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 from pathlib import Path
 
@@ -279,8 +280,13 @@ class Crash:
 
     def __init__(self, monkeypatch, n, when):
         self.n, self.when, self.calls, self.last = n, when, 0, False
+        kept = getattr(pathlib, "_normal_accessor", None)  # where Python 3.10 keeps its own
         for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "open"):
-            monkeypatch.setattr(os, name, self.crashing(getattr(os, name)))
+            operation = getattr(os, name)
+            crashing = self.crashing(operation)
+            monkeypatch.setattr(os, name, crashing)
+            if getattr(kept, name, None) is operation:
+                monkeypatch.setattr(kept, name, crashing)
         for name in ("save_weights", "write_json"):
             whole = self.crashing(getattr(checkpoint, name), written=0)
             monkeypatch.setattr(checkpoint, name, whole)
@@ -328,7 +334,8 @@ def test_a_crash_at_any_point_leaves_a_good_checkpoint(tmp_path, monkeypatch, wh
             save(directory, step)
             assert checkpoint.load_training(directory)[1]["step"] == step
         assert [path.name for path in directory.iterdir()] == ["checkpoint-00000003"]
-    assert crashes >= 24  # a directory, four files, flushes, renames, the old one's removal
+    # a directory, four files, flushes, renames, the old one's removal; Windows flushes no directory
+    assert crashes >= (20 if os.name == "nt" else 24)
     assert found == {1, 2}
 
 
