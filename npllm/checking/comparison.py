@@ -27,6 +27,8 @@ from npllm.checking.trees import Array, leaves
 
 # An error this small can be rounding to single precision, or a small constant.
 NEAR = 1e-4
+# An error this large, of the largest gradient, is not that of a step.
+GROSS = 1e-3
 # How many places of a slice are tried before it is called wrong as a whole.
 TRIED = 8
 
@@ -150,12 +152,7 @@ class ArgumentCheck:
             background = 0.0 if self.nearby.holds(name, directions, numeric) else background
         comparison, zero = self._worst(method, gradient, directions, numeric, floor, background)
         if not comparison.passed and method == "central":
-            # before the gradient is blamed: extrapolate the step's own error away
-            h = self.steps[method]
-            for k, direction in enumerate(directions):
-                half = DERIVATIVES[method](self.probes[method].line(name, direction), h / 2)
-                numeric[k] = (4 * half.value - numeric[k]) / 3
-                floor = max(floor, 2 * half.rounding)
+            floor = self._extrapolate(name, gradient, directions, numeric, floor)
             comparison, zero = self._worst(method, gradient, directions, numeric, floor, background)
         if not comparison.passed:
             # and ask what rounding on the way, out of sight, can have made of it
@@ -177,6 +174,31 @@ class ArgumentCheck:
             ):
                 comparison = replace(comparison, rounding=comparison.error)
         return comparison, numeric, zero
+
+    def _extrapolate(
+        self,
+        name: str,
+        gradient: Array,
+        directions: list[Direction],
+        numeric: Array,
+        floor: float,
+    ) -> float:
+        """Take the step's own error out of central differences, in place; return their rounding.
+
+        It is done before the gradient is blamed, in the worst direction first: where that stays
+        far off, it is not the step's, and the other directions are of no help.
+        """
+        probe, h = self.probes["central"], self.steps["central"]
+        analytic = np.array([product(gradient, direction) for direction in directions])
+        largest = max(np.abs(analytic).max(), np.abs(numeric).max())
+        of_halves = 4 * floor  # half the step has twice the rounding
+        for k in np.argsort(-np.abs(analytic - numeric)):
+            half = DERIVATIVES["central"](probe.line(name, directions[k]), h / 2)
+            numeric[k] = (4 * half.value - numeric[k]) / 3
+            floor = max(floor, 2 * half.rounding)
+            if not abs(analytic[k] - numeric[k]) <= GROSS * largest:
+                return max(floor, of_halves)
+        return floor
 
     def _worst(
         self,

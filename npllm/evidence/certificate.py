@@ -133,7 +133,7 @@ def certify(name: str, *, quick: bool = False, seed: int = 0) -> Iterator[Sectio
 
 def _section(name: str, configuration: Configuration, rng: np.random.Generator) -> Section:
     build = MODELS[name]
-    model = build(**configuration.config, dtype=np.float64)
+    model = build(**configuration.config, seed=None, dtype=np.float64)
     model.parameters.vector[...] = rng.normal(size=model.parameters.vector.size) / 2
     state = model.initial_state(configuration.batch_size)
     if state is not None:
@@ -188,7 +188,7 @@ def _summed_loss(
 ) -> tuple[Any, Any]:
     """Return the loss of a fresh model in the dtype of its parameters, and the backward's cache."""
     (dtype,) = {a.dtype for a in arrays.values()}
-    model = MODELS[name](**configuration.config, dtype=dtype)
+    model = MODELS[name](**configuration.config, seed=None, dtype=dtype)
     model.parameters.load(arrays)
     given = None if state is None else tuple(a.astype(dtype) for a in state)
     logits, cache = model.forward(batch.ids, given, np.random.default_rng(batch.seed))

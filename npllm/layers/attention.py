@@ -228,9 +228,10 @@ def check_attention(q: Array, k: Array, v: Array, mask: Mask | None, bias: Array
         raise TypeError(f"mask must be boolean (True: may be seen), got {np.asarray(mask).dtype}")
     shape = (*lead, q.shape[-2], k.shape[-2])
     for name, array in {"mask": mask, "bias": bias}.items():
-        try:
-            np.broadcast_to(np.asarray(array), shape)  # None, where there is none, always does
-        except ValueError:
-            got = np.asarray(array).shape
-            raise ValueError(f"{name} must broadcast to {shape}, got {got}") from None
+        if array is not None:
+            try:
+                np.broadcast_to(np.asarray(array), shape)
+            except ValueError:
+                got = np.asarray(array).shape
+                raise ValueError(f"{name} must broadcast to {shape}, got {got}") from None
     return lead

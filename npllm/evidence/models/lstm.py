@@ -82,7 +82,7 @@ def model_cases(rng: Generator) -> Iterator[Case]:
             ids: Array, parameters: dict[str, Array], config: Any = config, state: Any = state
         ) -> tuple[Array, Any]:
             dtype = parameters["fc.bias"].dtype
-            model = LSTMLanguageModel(**config, dtype=dtype)
+            model = LSTMLanguageModel(**config, seed=None, dtype=dtype)
             model.parameters.load(parameters)
             logits, cache = model.forward(
                 ids, (state[0].astype(dtype), state[1].astype(dtype)), np.random.default_rng(5)

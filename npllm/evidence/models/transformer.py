@@ -27,7 +27,7 @@ def trained(
             ids: Array, parameters: dict[str, Array], config: Any = config
         ) -> tuple[Array, Any]:
             (dtype,) = {a.dtype for a in parameters.values()}
-            model = build(**config, dtype=dtype)
+            model = build(**config, seed=None, dtype=dtype)
             model.parameters.load(parameters)
             logits, cache = model.forward(ids, None, np.random.default_rng(5))
             loss, loss_cache = layers.cross_entropy_forward(logits, targets, reduction="sum")
