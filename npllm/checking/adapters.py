@@ -12,22 +12,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from npllm.checking.trees import map_leaves
+from npllm.checking.pair import Backward, Forward
+from npllm.checking.trees import Array, map_leaves
 
 
 class Checkable(NamedTuple):
     """The arguments of :func:`gradcheck`."""
 
-    forward: Callable[..., tuple[Any, Any]]
-    backward: Callable[[Any, Any], Any]
-    args: tuple[Any, ...]
+    forward: Forward
+    backward: Backward
+    args: tuple[object, ...]
 
 
-def from_pullback(function: Callable[..., tuple[Any, Any]], *args: Any) -> Checkable:
+def from_pullback(
+    function: Callable[..., tuple[object, Callable[..., object]]], *args: object
+) -> Checkable:
     """Adapt ``y, pullback = function(*args)`` with ``gradients = pullback(dy)``.
 
     >>> from npllm.checking import gradcheck
@@ -39,7 +43,7 @@ def from_pullback(function: Callable[..., tuple[Any, Any]], *args: Any) -> Check
     return Checkable(function, lambda dy, pullback: pullback(dy), args)
 
 
-def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkable:
+def from_loss(function: Forward, *params: object) -> Checkable:
     """Adapt ``loss, grads = function(*params)``, a scalar and its gradients.
 
     Each of ``params`` is an array or a nested dict, list or tuple of arrays; ``grads`` has the
@@ -57,8 +61,8 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
     True
     """
 
-    def forward(*params: Any) -> tuple[Any, Any]:
-        result: Any = function(*params)
+    def forward(*params: object) -> tuple[object, object]:
+        result: object = function(*params)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             what = type(result).__name__
             raise TypeError(f"the function must return the pair (loss, grads), got {what}")
@@ -67,32 +71,32 @@ def from_loss(function: Callable[..., tuple[Any, Any]], *params: Any) -> Checkab
             raise ValueError(f"the loss must be a scalar, got {_kind(loss)}")
         return loss, grads
 
-    def backward(dloss: Any, grads: Any) -> Any:
+    def backward(dloss: Array, grads: object) -> object:
         return map_leaves(lambda g: g * np.reshape(dloss, ()), grads)
 
     names = argument_names(function, len(params), "params")
     return Checkable(named(forward, names), backward, params)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: npt.ArrayLike | Mapping[str, object]) -> str:
     """Return a dict's type, or an array's shape, for a message."""
     return "a dict" if isinstance(value, Mapping) else f"shape {np.shape(value)}"
 
 
-def argument_names(function: Any, count: int, otherwise: str) -> list[str]:
+def argument_names(function: Callable[..., object] | None, count: int, otherwise: str) -> list[str]:
     """Return names for the first arguments of a function."""
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = [] if function is None else [*inspect.signature(function).parameters.values()]
     except (TypeError, ValueError):
         parameters = []
     names = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD][:count]
     return names if len(names) == count else [f"{otherwise}{n}" for n in range(count)]
 
 
-def named(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+def named(function: Forward, names: Sequence[str]) -> Forward:
     """Return the function with these argument names, which the report will show."""
 
-    def call(*args: Any) -> Any:
+    def call(*args: object) -> tuple[object, object]:
         return function(*args)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -102,7 +106,7 @@ def named(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., A
     return call
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether it is a floating array or number."""
     return (
         isinstance(value, (np.ndarray, np.floating, float)) and np.asarray(value).dtype.kind == "f"

@@ -7,7 +7,8 @@ again, at other points in between, with cotangents of another size.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,9 +56,9 @@ class Behaviour(NamedTuple):
 class Elsewhere(NamedTuple):
     """A call at a point nearby, made before all others: what a layer keeps from it shows later."""
 
-    args: list[Any]
-    y: Any
-    cache: Any
+    args: list[object]
+    y: object
+    cache: object
 
 
 def elsewhere(pair: Pair) -> Elsewhere | None:
@@ -79,7 +80,7 @@ def elsewhere(pair: Pair) -> Elsewhere | None:
         return None
 
 
-def behaviour(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -> Behaviour:
+def behaviour(pair: Pair, dy: object, before: Elsewhere | None, tolerance: float) -> Behaviour:
     """Call the pair as training would, and see what comes of it.
 
     Args:
@@ -148,7 +149,7 @@ def behaviour(pair: Pair, dy: Any, before: Elsewhere | None, tolerance: float) -
     return Behaviour(gradients, earlier, found)
 
 
-def _go_back(pair: Pair, dy: Any, before: Elsewhere | None) -> None:
+def _go_back(pair: Pair, dy: object, before: Elsewhere | None) -> None:
     """Call the backward at the point nearby first: what it keeps of its first call shows later."""
     if before is not None:
         _, cache = pair.run(before.args)
@@ -158,7 +159,7 @@ def _go_back(pair: Pair, dy: Any, before: Elsewhere | None) -> None:
             return
 
 
-def _same_cache_again(pair: Pair, dy: Any, first: Gradients, tolerance: float) -> list[Cause]:
+def _same_cache_again(pair: Pair, dy: object, first: Gradients, tolerance: float) -> list[Cause]:
     _, cache = pair.run(pair.args)
     try:
         results = [_copied(pair.gradients(map_leaves(np.copy, dy), cache)) for _ in range(CALLS)]
@@ -175,7 +176,7 @@ def _same_cache_again(pair: Pair, dy: Any, first: Gradients, tolerance: float) -
 
 
 def _stale(
-    pair: Pair, dy: Any, first: Gradients, before: Elsewhere, tolerance: float
+    pair: Pair, dy: object, first: Gradients, before: Elsewhere, tolerance: float
 ) -> list[Cause]:
     _, cache = pair.run(pair.args)
     pair.run(before.args)
@@ -186,7 +187,7 @@ def _stale(
     return [Cause("stale", text)]
 
 
-def _nonlinear(pair: Pair, dy: Any, first: Gradients, tolerance: float) -> list[Cause]:
+def _nonlinear(pair: Pair, dy: object, first: Gradients, tolerance: float) -> list[Cause]:
     """Compare what dy times a number gives with the number times what dy gives."""
     tolerance = max(tolerance, 1e-9)
     scaled, nothing = (_of_scaled(pair, dy, factor) for factor in (SCALE, 0.0))
@@ -233,7 +234,7 @@ def _shrunk(gradient: Array, expected: Array) -> float | None:
     return c if 0 < c < 0.99 and _close(gradient, c * expected, 1e-6) else None
 
 
-def _of_scaled(pair: Pair, dy: Any, factor: float) -> Gradients:
+def _of_scaled(pair: Pair, dy: object, factor: float) -> Gradients:
     _, cache = pair.run(pair.args)
     scaled = map_leaves(lambda a: factor * a if is_float(a) else a.copy(), dy)
     return _copied(pair.gradients(scaled, cache))
@@ -258,7 +259,7 @@ def _written(before: dict[str, Array], after: dict[str, Array], who: str) -> lis
     ]
 
 
-def _shared(returned: dict[str, Any], owned: dict[str, Any]) -> list[Cause]:
+def _shared(returned: Mapping[str, object], owned: Mapping[str, object]) -> list[Cause]:
     """Name what came back in the memory of something that the caller owns, or of each other."""
     owners = [(label, a) for name, tree in owned.items() for label, a in leaves(tree, name)]
     found = []
@@ -280,7 +281,7 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def _named(pair: Pair, args: list[Any]) -> list[tuple[str, Array]]:
+def _named(pair: Pair, args: list[object]) -> list[tuple[str, Array]]:
     pairs = zip(pair.names, args, strict=True)
     return [item for name, arg in pairs for item in leaves(arg, name)]
 
@@ -308,7 +309,7 @@ def _equal(a: Gradients, b: Gradients, tolerance: float) -> bool:
     )
 
 
-def _equal_trees(a: Any, b: Any, tolerance: float) -> bool:
+def _equal_trees(a: object, b: object, tolerance: float) -> bool:
     pairs = zip(leaves(a), leaves(b), strict=True)
     return all(_close(one, other, tolerance) for (_, one), (_, other) in pairs)
 

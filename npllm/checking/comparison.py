@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from npllm.checking.methods import (
     LEVELS,
     NAMES,
     ROUNDING,
+    Estimate,
     Method,
     mass_of,
     precision_of,
@@ -42,8 +42,8 @@ class ArgumentCheck:
         v: list[Array],
         methods: Sequence[Method],
         limits: Mapping[Method, float],
-        y: Any,
-        dy: Any,
+        y: object,
+        dy: object,
         sizes: Mapping[float, str],
         before: Elsewhere | None,
         result: Behaviour,
@@ -284,7 +284,7 @@ class ArgumentCheck:
             floor += self.pair.eps / smallest * float(np.max(moved, initial=0))
         return floor
 
-    def _derivative(self, method: Method, name: str, direction: Direction) -> Any:
+    def _derivative(self, method: Method, name: str, direction: Direction) -> Estimate:
         line = self.probes[method].line(name, direction)
         try:
             return DERIVATIVES[method](line, self.steps[method])

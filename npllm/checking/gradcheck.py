@@ -7,7 +7,7 @@ pair as training would; :mod:`npllm.checking.diagnosis` says why, where they dis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,25 @@ from npllm.checking.methods import (
     mass_of,
     precision_of,
 )
-from npllm.checking.pair import SALT, Direction, Pair, Probe, is_float
+from npllm.checking.pair import (
+    SALT,
+    Arguments,
+    Backward,
+    Direction,
+    Forward,
+    Pair,
+    Probe,
+    is_float,
+)
 from npllm.checking.report import Cause, GradcheckReport
 from npllm.checking.trees import Array, leaves, map_leaves
 from npllm.threads import blas_held
 
 
 def gradcheck(
-    forward: Callable[..., tuple[Any, Any]],
-    backward: Callable[[Any, Any], Any],
-    args: Any,
+    forward: Forward,
+    backward: Backward,
+    args: Arguments,
     *,
     methods: Method | Sequence[Method] | None = None,
     tolerances: Mapping[Method, float] | None = None,
@@ -164,9 +173,9 @@ def _checked(
 
 
 def assert_gradients(
-    forward: Callable[..., tuple[Any, Any]],
-    backward: Callable[[Any, Any], Any],
-    args: Any,
+    forward: Forward,
+    backward: Backward,
+    args: Arguments,
     **options: Any,
 ) -> None:
     """Fail with the report of :func:`gradcheck`, whose arguments these are, unless it passes.
@@ -185,7 +194,7 @@ def assert_gradients(
 
 
 def _usable(
-    pair: Pair, dy: Any, methods: Sequence[Method], rng: np.random.Generator
+    pair: Pair, dy: object, methods: Sequence[Method], rng: np.random.Generator
 ) -> tuple[list[Method], list[str]]:
     """Return the methods, Richardson in place of a complex step that this forward rules out."""
     if "complex" not in methods:
@@ -199,7 +208,7 @@ def _usable(
     ]
 
 
-def _not_analytic(pair: Pair, dy: Any, rng: np.random.Generator) -> str:
+def _not_analytic(pair: Pair, dy: object, rng: np.random.Generator) -> str:
     """Return why the complex step does not apply, or nothing: try a direction of each argument."""
     steps, v = precision_of(pair.dtype).steps, [a for _, a in leaves(dy)]
     y, _ = pair.run(pair.args)
@@ -241,7 +250,7 @@ def _not_analytic(pair: Pair, dy: Any, rng: np.random.Generator) -> str:
     return ""
 
 
-def _check_output(y: Any) -> None:
+def _check_output(y: object) -> None:
     outputs = dict(leaves(y, "y"))
     for name, a in outputs.items():
         if a.dtype.kind == "c":
@@ -253,14 +262,14 @@ def _check_output(y: Any) -> None:
         raise ValueError("the forward returns no floating array: there is nothing to check")
 
 
-def _not_a_number(y: Any) -> Cause | None:
+def _not_a_number(y: object) -> Cause | None:
     for name, a in leaves(y, "y"):
         if is_float(a) and (count := int(np.isnan(a).sum())):
             return Cause("nan", f"the forward returns NaN at {count} of {a.size} places of {name}")
     return None
 
 
-def _too_short(tree: Any, pair: Pair, what: str) -> list[Cause]:
+def _too_short(tree: object, pair: Pair, what: str) -> list[Cause]:
     short = {str(a.dtype) for _, a in leaves(tree) if is_float(a) and a.dtype.itemsize < 8}
     if not short or pair.dtype != np.float64:
         return []
@@ -271,7 +280,7 @@ def _too_short(tree: Any, pair: Pair, what: str) -> list[Cause]:
     return [Cause("float32", text)]
 
 
-def _sizes(pair: Pair, y: Any, named: Mapping[str, float]) -> dict[float, str]:
+def _sizes(pair: Pair, y: object, named: Mapping[str, float]) -> dict[float, str]:
     """Return the numbers that a wrong factor may be: those named, and every axis."""
     sizes = {float(number): name for name, number in named.items()}
     for name, a in [*pair.all_leaves().items(), *leaves(y, "y")]:
@@ -294,6 +303,6 @@ def _directions(
     yield from rng.integers(2**32, size=samples).tolist()
 
 
-def _like_floats(drawn_numbers: Any, y: Array) -> Array:
+def _like_floats(drawn_numbers: Array, y: Array) -> Array:
     """Return a cotangent in y's dtype, zero where y holds no floating numbers."""
     return np.asarray(drawn_numbers * is_float(y), y.dtype if is_float(y) else np.float64)

@@ -8,7 +8,6 @@ nearly all cancels. Other points tell such an error from a wrong gradient.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -27,12 +26,14 @@ CANCELLED = 2**9
 class Neighbourhood:
     """A pair and its cotangent, at other arguments."""
 
-    def __init__(self, pair: Pair, v: list[Array], dy: Any, limits: Mapping[Method, float]) -> None:
+    def __init__(
+        self, pair: Pair, v: list[Array], dy: object, limits: Mapping[Method, float]
+    ) -> None:
         self.pair, self.v, self.dy, self.limits = pair, v, dy, limits
         self.steps = precision_of(pair.dtype).steps
 
     def at(
-        self, args: list[Any], method: Method, name: str, directions: Sequence[Direction]
+        self, args: list[object], method: Method, name: str, directions: Sequence[Direction]
     ) -> tuple[Array, Array]:
         """Return what the backward claims of the directions at other arguments, and the method."""
         there = self.pair.at(args)
@@ -133,7 +134,7 @@ class Neighbourhood:
         return float(np.mean(found)) if found else 0.5
 
 
-def _nudged(args: list[Any], rng: np.random.Generator) -> list[Any]:
+def _nudged(args: list[object], rng: np.random.Generator) -> list[object]:
     """Return the arguments moved by a millionth."""
     return list(
         map_leaves(

@@ -32,13 +32,13 @@ _NO_HOLDERS = (
 
 
 def from_object(
-    layer: Any,
-    *inputs: Any,
+    layer: object,
+    *inputs: object,
     parameters: Mapping[str, str | None] | None = None,
     input_gradients: bool = True,
-    forward: str | Callable[..., Any] = "forward",
-    backward: str | Callable[..., Any] = "backward",
-    before: Callable[[Any], None] | None = None,
+    forward: str | Callable[..., object] = "forward",
+    backward: str | Callable[..., object] = "backward",
+    before: Callable[..., None] | None = None,
 ) -> Checkable:
     """Adapt an object that keeps its parameters, gradients and cache to itself.
 
@@ -112,19 +112,19 @@ class _Held:
 
     def __init__(
         self,
-        layer: Any,
-        inputs: tuple[Any, ...],
+        layer: object,
+        inputs: tuple[object, ...],
         input_gradients: bool,
-        forward: str | Callable[..., Any],
-        backward: str | Callable[..., Any],
-        before: Callable[[Any], None] | None,
+        forward: str | Callable[..., object],
+        backward: str | Callable[..., object],
+        before: Callable[..., None] | None,
     ) -> None:
         self.layer, self.inputs, self.input_gradients = _copied(layer), inputs, input_gradients
         self.run, self.turn_back, self.before = _method(forward), _method(backward), before
         self.takes_dy = not isinstance(backward, str) or _required(getattr(layer, backward)) > 0
         self.paths: dict[str, str] = {}
 
-    def forward(self, *args: Any) -> tuple[Any, Any]:
+    def forward(self, *args: Any) -> tuple[object, object]:
         inputs, parameters = args, {}
         if self.paths:
             inputs, parameters = args[:-1], args[-1]
@@ -136,11 +136,11 @@ class _Held:
         self._show(parameters)
         return y, args
 
-    def backward(self, dy: Any, args: Any) -> tuple[Any, ...]:
+    def backward(self, dy: object, args: tuple[Any, ...]) -> tuple[object, ...]:
         self.forward(*args)  # the object remembers its latest forward only: make it this one
         returned = self._turned_back(dy)
         self._show(args[-1] if self.paths else {})
-        gradients: list[Any] = []
+        gradients: list[object] = []
         if self.input_gradients:
             gradients = self._by_input(returned)
         if self.paths:
@@ -154,7 +154,7 @@ class _Held:
             if now.shape == value.shape and not np.array_equal(now, value, equal_nan=True):
                 value[...] = now
 
-    def _by_input(self, returned: Any) -> list[Any]:
+    def _by_input(self, returned: object) -> list[object]:
         """Return a gradient for each input that holds floating arrays."""
         wanted = [n for n, x in enumerate(self.inputs) if any(is_number(a) for _, a in leaves(x))]
         if not isinstance(returned, (tuple, list)) or not wanted:
@@ -192,7 +192,7 @@ class _Held:
         paths = {**found, **named}
         return {path: gradient for path, gradient in paths.items() if gradient is not None}
 
-    def _tried(self, values: Mapping[str, Array]) -> Any:
+    def _tried(self, values: Mapping[str, Array]) -> object:
         """Return a copy of the layer with these values set, after a forward and a backward."""
         trial = _Held(self.layer, self.inputs, True, self.run, self.turn_back, self.before)
         trial.takes_dy = self.takes_dy
@@ -202,7 +202,7 @@ class _Held:
         trial._turned_back(map_leaves(np.ones_like, y))
         return trial.layer
 
-    def _overwritten(self, path: str, value: Array, after: Any) -> bool:
+    def _overwritten(self, path: str, value: Array, after: object) -> bool:
         """Whether it is a leftover of an earlier call: a call leaves the same, whatever it held."""
         try:
             left = _get(self._tried({path: value + 1}), path)
@@ -210,26 +210,26 @@ class _Held:
             return False
         return np.array_equal(left, _get(after, path)) and not np.array_equal(left, value + 1)
 
-    def _turned_back(self, dy: Any) -> Any:
-        if callable(getattr(self.layer, "zero_grad", None)):
-            self.layer.zero_grad()
+    def _turned_back(self, dy: object) -> object:
+        if callable(zero_grad := getattr(self.layer, "zero_grad", None)):
+            zero_grad()
         if self.takes_dy:
             return self.turn_back(self.layer, dy)
         scalar = next(a for _, a in leaves(dy)).reshape(())  # a loss, whose dy is understood
         return map_leaves(lambda g: g * scalar, self.turn_back(self.layer))
 
-    def _constants(self) -> list[Any]:
+    def _constants(self) -> list[object]:
         return list(map_leaves(np.copy, list(self.inputs)))
 
 
-def _parameters(layer: Any) -> Iterator[tuple[str, Array]]:
+def _parameters(layer: object) -> Iterator[tuple[str, Array]]:
     """Yield the path and value of what looks like a parameter: a floating array in the object.
 
     Attributes, dicts, lists and objects inside are walked; what is called gradients is passed over.
     """
     seen: set[int] = set()
 
-    def walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+    def walk(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
         if isinstance(value, np.ndarray):
             if is_number(value):
                 yield ".".join(path), value
@@ -244,7 +244,7 @@ def _parameters(layer: Any) -> Iterator[tuple[str, Array]]:
     yield from walk(layer, ())
 
 
-def _held_by(value: Any) -> dict[str, Any]:
+def _held_by(value: object) -> dict[str, object]:
     """Return what a dict, a list or an object holds; a tuple cannot be set, so it holds nothing."""
     if isinstance(value, Mapping):
         return {str(key): inner for key, inner in value.items()}
@@ -255,7 +255,7 @@ def _held_by(value: Any) -> dict[str, Any]:
     return {**held, **getattr(value, "__dict__", {})}
 
 
-def _gradient_path(layer: Any, path: str, parameter: Array) -> str | None:
+def _gradient_path(layer: object, path: str, parameter: Array) -> str | None:
     """Return where the gradient of a parameter is, by the usual names, or None."""
     steps = path.split(".")
     candidates: list[list[str]] = []
@@ -285,7 +285,7 @@ def _beside(path: str) -> str:
     return f"{parent}{dot}d{name}"
 
 
-def _get(root: Any, path: str) -> Any:
+def _get(root: object, path: str) -> Any:
     """Return what a path of attributes, keys and indices leads to."""
     for step in path.split("."):
         try:
@@ -301,7 +301,7 @@ def _get(root: Any, path: str) -> Any:
     return root
 
 
-def _set(root: Any, path: str, value: Any) -> None:
+def _set(root: object, path: str, value: Array) -> None:
     parent, _, step = path.rpartition(".")
     owner = _get(root, parent) if parent else root
     if isinstance(owner, dict):
@@ -312,20 +312,20 @@ def _set(root: Any, path: str, value: Any) -> None:
         setattr(owner, step, value)
 
 
-def _copied(layer: Any) -> Any:
+def _copied(layer: object) -> object:
     try:
         return copy.deepcopy(layer)
     except Exception:  # what cannot be copied is used as it is
         return layer
 
 
-def _method(method: str | Callable[..., Any]) -> Callable[..., Any]:
+def _method(method: str | Callable[..., object]) -> Callable[..., object]:
     if callable(method):
         return method
     return lambda layer, *args: getattr(layer, method)(*args)
 
 
-def _required(function: Callable[..., Any]) -> int:
+def _required(function: Callable[..., object]) -> int:
     """Return how many positional arguments a function cannot do without."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from npllm.checking.methods import Line, precision_of
 from npllm.checking.trees import Array, leaves, map_leaves, map_named
 
 Direction = tuple[int, ...] | int  # an element's index, or the seed of a random direction
+Forward = Callable[..., tuple[object, object]]  # (y, cache) of the arguments
+Backward = Callable[..., object]  # the gradients, of dy and the cache
+Arguments: TypeAlias = Iterable[object] | float  # or a single array, dict or number
 
 # Whoever draws the arguments from default_rng(seed) must not get the same numbers as cotangent: a
 # cotangent equal to x hides every backward that takes one for the other.
@@ -54,9 +57,9 @@ class Pair:
 
     def __init__(
         self,
-        forward: Callable[..., tuple[Any, Any]],
-        backward: Callable[[Any, Any], Any],
-        args: Any,
+        forward: Forward,
+        backward: Backward,
+        args: Arguments,
         dtype: npt.DTypeLike,
     ) -> None:
         self.forward, self.backward = forward, backward
@@ -69,7 +72,7 @@ class Pair:
                 )
         args = [args] if isinstance(args, (np.ndarray, Mapping, float)) else list(args)
         self.names = _argument_names(forward, len(args))
-        self.args: list[Any] = [
+        self.args: list[object] = [
             map_named(self._checked, arg, name) for name, arg in zip(self.names, args, strict=True)
         ]
         self._plain = {n: arg for n, arg in enumerate(args) if _is_plain(arg)}
@@ -82,7 +85,7 @@ class Pair:
         if not any(a.size for a in self.leaves.values()):
             raise ValueError("every floating array in args is empty: there is nothing to check")
 
-    def _checked(self, name: str, array: Array) -> Any:
+    def _checked(self, name: str, array: Array) -> Array:
         if array.dtype.kind == "c":
             raise TypeError(f"{name} is {array.dtype}, and gradcheck needs {self.dtype}")
         if is_float(array) and array.dtype != self.dtype and self.dtype == np.float64:
@@ -105,12 +108,12 @@ class Pair:
             named.update(leaves(arg, name))
         return named
 
-    def at(self, args: list[Any]) -> Pair:
+    def at(self, args: list[object]) -> Pair:
         """Return the pair at other arguments of the same kinds and shapes."""
         given = [self._plain.get(n, arg) for n, arg in enumerate(args)]
         return Pair(self.forward, self.backward, given, self.dtype)
 
-    def run(self, args: list[Any]) -> tuple[Any, Any]:
+    def run(self, args: list[object]) -> tuple[object, object]:
         """Return (y, cache) of copies of ``args``.
 
         Raises:
@@ -118,9 +121,9 @@ class Pair:
         """
         return self.run_on(map_leaves(np.copy, args))
 
-    def run_on(self, args: list[Any]) -> tuple[Any, Any]:
+    def run_on(self, args: list[object]) -> tuple[object, object]:
         """Return (y, cache) of these very arrays."""
-        result: Any = self.forward(*(self._plain.get(n, arg) for n, arg in enumerate(args)))
+        result: object = self.forward(*(self._plain.get(n, arg) for n, arg in enumerate(args)))
         if not isinstance(result, tuple) or len(result) != 2:
             what = (
                 f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
@@ -131,11 +134,11 @@ class Pair:
             )
         return result
 
-    def gradients(self, dy: Any, cache: Any) -> dict[str, Array | None]:
+    def gradients(self, dy: object, cache: object) -> dict[str, Array | None]:
         """Return what the backward claims; see :meth:`gradients_of`."""
         return self.gradients_of(self.backward(dy, cache))
 
-    def gradients_of(self, returned: Any) -> dict[str, Array | None]:
+    def gradients_of(self, returned: object) -> dict[str, Array | None]:
         """Return what a backward returned by the names of the floating arrays; None where absent.
 
         Raises:
@@ -156,28 +159,25 @@ class Pair:
                     found[name] = claimed.get(name)
         return found
 
-    def _by_argument(self, gradients: Any) -> Sequence[Any]:
+    def _by_argument(self, gradients: object) -> list[object]:
         """Return a gradient for each floating argument, however the backward put them together."""
         names = [self.names[n] for n in self.floating]
         several = isinstance(gradients, (tuple, list))
-        if len(names) == 1:
+        each = list(gradients) if isinstance(gradients, (tuple, list)) else [gradients]
+        if len(names) == 1 and several and isinstance(self.args[self.floating[0]], (tuple, list)):
             # one gradient may come as it is, or as a tuple of one
-            nested = isinstance(self.args[self.floating[0]], (tuple, list))
-            inner = several and len(gradients) == 1 and isinstance(gradients[0], (tuple, list))
-            as_it_is = not several or (nested and not inner)
-            gradients = [gradients] if as_it_is else gradients
-        elif not several:
-            gradients = [gradients]
-        if len(gradients) == len(self.args):  # None, say, in the place of ids
-            gradients = [gradients[n] for n in self.floating]
-        if len(gradients) != len(names):
-            got = len(gradients) if several else type(gradients[0]).__name__
+            inner = len(each) == 1 and isinstance(each[0], (tuple, list))
+            each = each if inner else [gradients]
+        if len(each) == len(self.args):  # None, say, in the place of ids
+            each = [each[n] for n in self.floating]
+        if len(each) != len(names):
+            got = len(each) if several else type(each[0]).__name__
             passed_over = [name for name in self.names if name not in names]
             none = f"; {', '.join(passed_over)} hold no floating numbers" if passed_over else ""
             raise ValueError(
                 f"backward must return a gradient for each of {', '.join(names)}, got {got}{none}"
             )
-        return list(gradients)
+        return each
 
 
 class Probe:
@@ -186,7 +186,7 @@ class Probe:
     def __init__(self, pair: Pair, v: list[Array], kind: Literal["real", "complex"]) -> None:
         dtype = np.complex128 if kind == "complex" else pair.dtype
         self.pair, self.v, self.kind = pair, v, kind
-        self.args: list[Any] = map_leaves(
+        self.args: list[object] = map_leaves(
             lambda a: np.array(a, dtype) if is_float(a) else a, pair.args
         )
         self.leaves: dict[str, Array] = {}
@@ -220,7 +220,7 @@ class Probe:
         return Line(outputs, self.v, self.pair.eps)
 
 
-def _is_plain(arg: Any) -> bool:
+def _is_plain(arg: object) -> bool:
     """Whether it is a string, a flag, an integer or an object: passed on as it is."""
     if isinstance(arg, (np.ndarray, Mapping, tuple, list)):
         return False
@@ -228,7 +228,7 @@ def _is_plain(arg: Any) -> bool:
     return array.ndim == 0 and array.dtype.kind not in "fc"
 
 
-def _argument_names(forward: Callable[..., Any], count: int) -> list[str]:
+def _argument_names(forward: Callable[..., object], count: int) -> list[str]:
     """Return the names of the forward's positional parameters, ``arg0``... where it has none."""
     try:
         parameters = list(inspect.signature(forward).parameters.values())

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class GradcheckReport:
         lines.extend(f"note: {note}" for note in self.notes)
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all of it as dicts, lists, strings and numbers."""
         report = asdict(self)
         for argument, values in zip(self.arguments, report["arguments"], strict=True):
@@ -218,7 +217,7 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """Return a tree in which numbers that JSON lacks are strings."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}

@@ -7,13 +7,13 @@ Pearlmutter, "Fast Exact Multiplication by the Hessian" (1994) gets the same pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from npllm.checking.methods import ROUNDING, precision_of
-from npllm.checking.pair import SALT, Pair, is_float
+from npllm.checking.pair import SALT, Arguments, Backward, Forward, Pair, is_float
 from npllm.checking.report import Comparison
 from npllm.checking.trees import Array, leaves, map_leaves, map_named
 
@@ -22,11 +22,11 @@ REAL_STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # of the difference that a complex step i
 
 
 def hvp(
-    forward: Callable[..., tuple[Any, Any]],
-    backward: Callable[[Any, Any], Any],
-    args: Any,
-    vectors: Any,
-    dy: Any = 1.0,
+    forward: Forward,
+    backward: Backward,
+    args: Arguments,
+    vectors: Array | dict[str, Array] | Sequence[object],
+    dy: object = 1.0,
 ) -> tuple[Any, ...]:
     """Return the Hessian of L(args) = sum(dy * y) times a vector.
 
@@ -63,10 +63,10 @@ def hvp(
 
 
 def hessian_symmetry(
-    forward: Callable[..., tuple[Any, Any]],
-    backward: Callable[[Any, Any], Any],
-    args: Any,
-    dy: Any = None,
+    forward: Forward,
+    backward: Backward,
+    args: Arguments,
+    dy: object = None,
     *,
     seed: int = 0,
 ) -> Comparison:
@@ -98,7 +98,7 @@ def hessian_symmetry(
         y, _ = pair.run(pair.args)
         dy = map_leaves(lambda a: rng.standard_normal(a.shape) * is_float(a), y)
 
-    def drawn(arg: Any) -> Any:
+    def drawn(arg: object) -> object:
         return map_leaves(lambda a: rng.standard_normal(a.shape) * is_float(a), arg)
 
     u, v = ([drawn(pair.args[n]) for n in pair.floating] for _ in range(2))
@@ -110,11 +110,11 @@ def hessian_symmetry(
     return Comparison("symmetry", error, 1e-12, rounding, None, sums[0], sums[1], 1)
 
 
-def _terms(u: list[Any], v: list[Any]) -> list[Array]:
+def _terms(u: list[object], v: list[object]) -> list[Array]:
     return [a * b for (_, a), (_, b) in zip(leaves(u), leaves(v), strict=True)]
 
 
-def _product(pair: Pair, vectors: Sequence[Any], dy: Any) -> list[Any]:
+def _product(pair: Pair, vectors: Sequence[object], dy: object) -> list[object]:
     """Return Im of the gradients at args + ih vectors, over h."""
     args = list(pair.args)
     for n, vector in zip(pair.floating, vectors, strict=True):
@@ -146,7 +146,7 @@ def _product(pair: Pair, vectors: Sequence[Any], dy: Any) -> list[Any]:
 
 
 def _check_analytic(
-    pair: Pair, vectors: Sequence[Any], dy: Any, products: dict[str, Array]
+    pair: Pair, vectors: Sequence[object], dy: object, products: dict[str, Array]
 ) -> None:
     """Raise TypeError where no difference of real gradients agrees with the complex step."""
     moves: dict[str, Array] = {}

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from npllm.checking.adapters import Checkable, argument_names, is_number, named
 from npllm.checking.trees import Array, leaves, map_leaves
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
+
+class _Call(NamedTuple):
+    """What a backward needs: y, the tensors of it and of the arguments that learn, and these."""
+
+    y: object
+    outputs: list[Tensor]
+    sources: list[Tensor]
+    args: list[object]
+
+
+def from_torch(function: Callable[..., object], *inputs: object) -> Checkable:
     """Adapt a torch module, an autograd Function's ``apply``, or any function of tensors.
 
     The gradients are those of ``torch.autograd``, in float64. A module is copied; its parameters
@@ -34,39 +46,39 @@ def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
         tensors = dict(module.named_parameters())
         parameters = {name: t.detach().numpy().copy() for name, t in tensors.items()}
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any) -> object:
             if not parameters:
                 return module(*args)
             return torch.func.functional_call(module, args[-1], args[:-1])
 
-    def tensor(a: Array) -> Any:
+    def tensor(a: Array) -> object:
         if a.dtype.kind not in "fiub":  # a string, an object
             return a.item()
         # in the array's own memory: a Function that writes to it shows
         return torch.from_numpy(np.asarray(a, order="C")).requires_grad_(is_number(a))
 
-    def forward(*args: Any) -> tuple[Any, Any]:
-        tensors = map_leaves(tensor, list(args))
+    def forward(*args: object) -> tuple[object, _Call]:
+        tensors: list[object] = map_leaves(tensor, list(args))
         y = call(*tensors)
         if strange := [t for t in _tensors(y) if not isinstance(t, torch.Tensor)]:
             what = type(strange[0]).__name__
             raise TypeError(f"the function must return tensors, got {what}")
-        outputs = [t for t in _tensors(y) if t.requires_grad]
+        outputs = [t for t in _tensors(y) if _learns(t)]
         sources = [t for t in _tensors(tensors) if _learns(t)]
-        return _mapped(_as_array, y), (y, outputs, sources, tensors)
+        return _mapped(_as_array, y), _Call(y, outputs, sources, tensors)
 
-    def backward(dy: Any, cache: Any) -> Any:
+    def backward(dy: object, cache: _Call) -> tuple[object, ...]:
         y, outputs, sources, tensors = cache
         # in dy's own memory: a Function that writes to it shows
         cotangents = [torch.from_numpy(a) for _, a in leaves(dy)]
-        kept = [v for v, t in zip(cotangents, _tensors(y), strict=True) if t.requires_grad]
-        by_id: dict[int, Any] = {}
+        kept = [v for v, t in zip(cotangents, _tensors(y), strict=True) if _learns(t)]
+        by_id: dict[int, Tensor | None] = {}
         if outputs:  # something depends on an input
             options = {"retain_graph": True, "allow_unused": True}
             found = torch.autograd.grad(outputs, sources, kept, **options)
             by_id = {id(t): g for t, g in zip(sources, found, strict=True)}
 
-        def gradient(t: Any) -> Array:
+        def gradient(t: Tensor) -> Array:
             g = by_id.get(id(t))  # None where the output does not depend on it
             return np.zeros(t.shape) if g is None else _as_array(g)
 
@@ -79,15 +91,15 @@ def from_torch(function: Callable[..., Any], *inputs: Any) -> Checkable:
     return Checkable(named(forward, names), backward, args)
 
 
-def _learns(value: Any) -> bool:
+def _learns(value: object) -> TypeGuard[Tensor]:
     return bool(getattr(value, "requires_grad", False))
 
 
-def _as_array(tensor: Any) -> Array:
+def _as_array(tensor: Tensor) -> Array:
     return tensor.detach().numpy().copy()
 
 
-def _tensors(tree: Any) -> list[Any]:
+def _tensors(tree: object) -> list[object]:
     if tree is None:
         return []
     if isinstance(tree, Mapping):
@@ -97,7 +109,7 @@ def _tensors(tree: Any) -> list[Any]:
     return [tree]
 
 
-def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+def _mapped(function: Callable[..., Array], tree: object) -> object:
     if isinstance(tree, Mapping):
         return {key: _mapped(function, value) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Array]]:
+def leaves(tree: object, name: str = "") -> Iterator[tuple[str, Array]]:
     """Yield the arrays of a tree with their names: ``state[0]``, ``weights["bias_ih_l0"]``.
 
     >>> [name for name, _ in leaves((1.0, {"w": 2.0}), "args")]
@@ -29,12 +29,12 @@ def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Array]]:
         yield name, np.asarray(tree)
 
 
-def map_leaves(function: Callable[[Array], Any], tree: Any) -> Any:
+def map_leaves(function: Callable[[Array], object], tree: object) -> Any:
     """Return the tree with ``function`` applied to each array; mappings become plain dicts."""
     return map_named(lambda _, array: function(array), tree)
 
 
-def map_named(function: Callable[[str, Array], Any], tree: Any, name: str = "") -> Any:
+def map_named(function: Callable[[str, Array], object], tree: object, name: str = "") -> Any:
     """Return the tree with ``function`` applied to the name, as in :func:`leaves`, and the array.
 
     >>> map_named(lambda name, array: name, [1.0, None, {"w": 2.0}], "args")
