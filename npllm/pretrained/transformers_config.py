@@ -115,6 +115,12 @@ class _Keys:
             raise self._wrong(key, "a positive number", value)
         return float(value)
 
+    def rate(self, key: str, default: float) -> float:
+        value = self.config.get(key, default)
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise self._wrong(key, "a number in [0, 1]", value)
+        return float(value)
+
     def must_be(self, key: str, *allowed: Any) -> None:
         """Refuse what npllm's models have not; a key that is absent is as the first allowed."""
         value = self.config.get(key, allowed[0])
@@ -137,7 +143,7 @@ def _gpt(keys: _Keys) -> dict[str, Any]:
     keys.must_be("scale_attn_by_inverse_layer_idx", False)
     keys.must_be("add_cross_attention", False)
     keys.must_be("tie_word_embeddings", True)
-    rates = {keys.config.get(name, 0.1) for name in _DROPOUTS}
+    rates = {keys.rate(name, 0.1) for name in _DROPOUTS}
     rate = rates.pop() if len(rates) == 1 else 0.0
     return {
         "vocab_size": keys.size("vocab_size", 50257),

@@ -213,7 +213,8 @@ def _split_of(pretokenizer: Any) -> str:
     """Return the name of the split that a pre-tokenizer's JSON describes."""
     steps = [pretokenizer]
     if _kind(pretokenizer) == "Sequence":
-        steps = _list(pretokenizer.get("pretokenizers"), "pretokenizers")
+        sequence = _object(pretokenizer, "pre-tokenizer")
+        steps = _list(sequence.get("pretokenizers"), "pretokenizers")
     kinds = [_kind(step) for step in steps]
     splits = {("ByteLevel",): "gpt2", ("Digits", "ByteLevel"): "smollm"}
     if tuple(kinds) not in splits:
@@ -225,8 +226,9 @@ def _split_of(pretokenizer: Any) -> str:
     absent = {"use_regex": True}  # older files lack it
     options = {"ByteLevel": ("add_prefix_space", "use_regex"), "Digits": ("individual_digits",)}
     for step, kind in zip(steps, kinds, strict=True):
+        given = _object(step, kind)
         for option in options[kind]:
-            if (got := step.get(option, absent.get(option))) is not wanted[option]:
+            if (got := given.get(option, absent.get(option))) is not wanted[option]:
                 raise ValueError(f"{kind}'s {option} must be {wanted[option]}, got {got!r:.80}")
     return splits[tuple(kinds)]
 

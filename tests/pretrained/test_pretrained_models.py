@@ -259,6 +259,8 @@ REFUSED = [
     (GPT_CONFIG, "scale_attn_by_inverse_layer_idx", True, "must be False"),
     (GPT_CONFIG, "tie_word_embeddings", False, "must be True"),
     (GPT_CONFIG, "n_layer", 2.5, "n_layer is 2.5: must be a positive integer"),
+    (GPT_CONFIG, "resid_pdrop", [], r"resid_pdrop is \[\]: must be a number"),
+    (GPT_CONFIG, "attn_pdrop", 2, r"attn_pdrop is 2: must be a number in \[0, 1\]"),
     (LLAMA_CONFIG, "model_type", "qwen2", "gpt2, llama and mistral are read"),
     (LLAMA_CONFIG, "attention_bias", True, "attention_bias is True: must be False"),
     (LLAMA_CONFIG, "hidden_act", "gelu", "hidden_act is 'gelu'"),

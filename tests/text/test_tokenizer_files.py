@@ -129,6 +129,8 @@ def test_an_unknown_token_stands_for_bytes_that_are_none(write):
         ({**FILE, "pre_tokenizer": {"type": "Metaspace"}}, "got Metaspace"),
         ({**FILE, "pre_tokenizer": {"type": ["ByteLevel"]}}, "got .'ByteLevel'"),
         ({**FILE, "pre_tokenizer": {"type": "Sequence"}}, "pretokenizers must be a list"),
+        ({**FILE, "pre_tokenizer": "Sequence"}, "the pre-tokenizer must be a JSON object, got str"),
+        ({**FILE, "pre_tokenizer": "ByteLevel"}, "the ByteLevel must be a JSON object, got str"),
         ({**FILE, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [DIGITS]}}, "got Digits"),
         (
             {**FILE, "pre_tokenizer": {**BYTE_LEVEL, "add_prefix_space": True}},
