@@ -115,12 +115,15 @@ def _gguf_tokenizer(data: dict[str, Any]) -> BytePairTokenizer:
     for name, values in lists.items():
         if not isinstance(values, list) or not all(type(v) is expected[name] for v in values):
             raise ValueError(f"tokenizer.ggml.{name} must be a list of {expected[name].__name__}")
+    unknown = given.get("unknown_token_id")
+    if unknown is not None and type(unknown) is not int:
+        raise ValueError(f"tokenizer.ggml.unknown_token_id must be an id, got {unknown!r:.80}")
     return tokenizer_from_gguf(
         lists["tokens"],
         lists["merges"],
         lists.get("token_type"),
         str(given.get("pre", "gpt-2")),
-        given.get("unknown_token_id"),
+        unknown,
     )
 
 

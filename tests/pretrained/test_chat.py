@@ -145,6 +145,7 @@ def test_the_tokenizer_of_a_file(tmp_path, make_llama):
         ({"tokenizer.ggml.tokens": [1, 2]}, r"tokenizer\.ggml\.tokens must be a list of str"),
         ({"tokenizer.ggml.merges": 3}, r"tokenizer\.ggml\.merges must be a list of str"),
         ({"tokenizer.ggml.merges": ["a x"]}, "x"),
+        ({"tokenizer.ggml.unknown_token_id": "a"}, "unknown_token_id must be an id, got 'a'"),
     ):
         other = loaded(**more)  # the model is of use all the same
         with pytest.raises(ValueError, match=rf"m\.gguf: .*{message}"):
