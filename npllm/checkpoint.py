@@ -51,7 +51,7 @@ def save_checkpoint(
     model: LanguageModel,
     vocabularies: Mapping[str, TrainedTokenizer],
     arrays: Mapping[str, Array],
-    values: Mapping[str, Any],
+    values: Mapping[str, object],
 ) -> Path:
     """Write the checkpoint of a step into a run's directory; remove those before it.
 
@@ -238,6 +238,4 @@ def load_training(directory: str | os.PathLike[str]) -> tuple[dict[str, Array], 
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    check_header(path, value, FORMAT, VERSION)
-    return value
+    return check_header(path, read_json(path), FORMAT, VERSION)

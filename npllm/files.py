@@ -12,7 +12,10 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias, TypeGuard
+
+# what JSON holds, and the metadata of a file
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 def temporary_name(path: Path) -> Path:
@@ -56,7 +59,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         file.write(text.encode())
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write a value as JSON that people can read, in place of what was there.
 
     Raises:
@@ -83,7 +86,7 @@ def refuse_link(path: Path) -> None:
         raise ValueError(f"{path} is a link, and npllm writes through none: remove it")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Read a JSON file.
 
     Raises:
@@ -96,8 +99,17 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is no complete JSON file") from None
 
 
-def check_header(path: Path, value: Any, expected: str, version: int) -> None:
-    """Raise ValueError unless npllm wrote a JSON file, in a version that this one reads."""
+def is_number(value: Json) -> TypeGuard[float]:
+    """Whether a value is a number; a truth value is none."""
+    return type(value) in (int, float)
+
+
+def check_header(path: Path, value: Json, expected: str, version: int) -> dict[str, Any]:
+    """Return a JSON file's object, whose values are checked by those who use them.
+
+    Raises:
+        ValueError: npllm did not write it, or in a version that this one does not read.
+    """
     if not isinstance(value, dict) or value.get("format") != expected:
         raise ValueError(f"{path} was not written by npllm")
     if value.get("version") != version:
@@ -105,6 +117,7 @@ def check_header(path: Path, value: Any, expected: str, version: int) -> None:
             f"{path} has version {value.get('version')}, this npllm reads version {version}: "
             "use the npllm that wrote it, or a later one"
         )
+    return value
 
 
 def flush(path: Path) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from npllm.files import Json
+
 _GGUF = "tokenizer.ggml."
 _END_OF_TURN = "<|im_end|>"
 _GENERATION = re.compile(r"(\{%[-+]?\s*)generation(\s*[-+]?%\})")
@@ -36,10 +38,10 @@ class Chat(NamedTuple):
 
     def render(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Sequence[Mapping[str, object]],
         *,
         add_generation_prompt: bool = True,
-        **variables: Any,
+        **variables: object,
     ) -> str:
         """Return the text of a chat, up to where the model answers.
 
@@ -58,7 +60,7 @@ class Chat(NamedTuple):
         return render_template(self.template, variables)
 
 
-def gguf_chat(metadata: Mapping[str, Any]) -> Chat:
+def gguf_chat(metadata: Mapping[str, Json]) -> Chat:
     """Return how the model of a GGUF file is spoken to.
 
     >>> gguf_chat({"tokenizer.ggml.tokens": ["a", "</s>"], "tokenizer.ggml.eos_token_id": 1}).stop
@@ -81,7 +83,7 @@ def gguf_chat(metadata: Mapping[str, Any]) -> Chat:
     return Chat(template, bos_token, eos_token, tuple(dict.fromkeys(stop)))
 
 
-def transformers_chat(metadata: Mapping[str, Any]) -> Chat:
+def transformers_chat(metadata: Mapping[str, Json]) -> Chat:
     """Return how the model of a directory is spoken to.
 
     Args:
@@ -95,7 +97,7 @@ def transformers_chat(metadata: Mapping[str, Any]) -> Chat:
         token = tokenizer.get(name) or ""
         return str(token.get("content", "")) if isinstance(token, Mapping) else str(token)
 
-    ids: list[Any] = []
+    ids: list[Json] = []
     for name in ("generation_config", "config"):
         given = _object(metadata, name).get("eos_token_id")
         ids += given if isinstance(given, list) else [given]
@@ -112,7 +114,7 @@ def transformers_chat(metadata: Mapping[str, Any]) -> Chat:
     return Chat(template, text("bos_token"), text("eos_token"), stop)
 
 
-def render_template(template: str, variables: Mapping[str, Any]) -> str:
+def render_template(template: str, variables: Mapping[str, object]) -> str:
     """Return what a template makes of variables, as transformers would render it.
 
     Raises:
@@ -140,7 +142,9 @@ def render_template(template: str, variables: Mapping[str, Any]) -> str:
         raise ValueError(f"the chat template fails: {problem}") from None
 
 
-def _json(value: Any, ensure_ascii: bool = False, indent: Any = None, **options: Any) -> str:
+def _json(
+    value: object, ensure_ascii: bool = False, indent: int | str | None = None, **options: Any
+) -> str:
     # Jinja's own filter escapes what HTML must not hold
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
@@ -153,6 +157,6 @@ def _now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def _object(metadata: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _object(metadata: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     value = metadata.get(name)
     return value if isinstance(value, Mapping) else {}

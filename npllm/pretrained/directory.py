@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from npllm.files import read_json, write_json
+from npllm.files import Json, read_json, write_json
 from npllm.layers.arrays import Array
 from npllm.models import GPT, Llama
 from npllm.pretrained.names import unpermuted
@@ -47,7 +46,7 @@ def read_directory(directory: Path, dtype: npt.DTypeLike = np.float32) -> GPT | 
 def save_pretrained(
     directory: str | os.PathLike[str],
     model: GPT | Llama,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, Json] | None = None,
     tokenizer: BytePairTokenizer | None = None,
 ) -> None:
     """Write config.json, model.safetensors and tokenizer.json, which transformers loads.
@@ -108,7 +107,8 @@ class _Shards:
             raise ValueError(f"{index} is corrupt: it has no weight_map")
         self.tensors: dict[str, TensorInfo] = {}
         self._files: dict[str, SafetensorsFile] = {}
-        for shard in dict.fromkeys(map(str, places.values())):
+        shards = {name: str(shard) for name, shard in places.items()}
+        for shard in dict.fromkeys(shards.values()):
             if Path(shard).name != shard:
                 raise ValueError(f"{index} is corrupt: {shard!r:.80} is no name of a file")
             opened = SafetensorsFile(index.parent / shard)
@@ -116,7 +116,7 @@ class _Shards:
                 raise ValueError(f"{index} is corrupt: two files hold {min(twice)!r:.80}")
             self.tensors |= opened.tensors
             self._files |= dict.fromkeys(opened.tensors, opened)
-        for name, shard in places.items():
+        for name, shard in shards.items():
             if name not in self.tensors or self._files[name].path != os.fspath(
                 index.parent / shard
             ):
@@ -127,7 +127,7 @@ class _Shards:
         return self._files[name].load(name, dtype)
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Json]:
     """Return a JSON file's object.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from npllm.files import Json
 from npllm.pretrained.dequantize import GGML_TYPES
 from npllm.tensor_file import MappedFile, TensorInfo, tensor_size
 
@@ -110,7 +111,7 @@ class GGUFFile(MappedFile):
             raise self.error(f"has GGUF version {self.version}; versions 2 and 3 are read")
         tensors = self._scalar("<Q", "the number of tensors")
         keys = self._scalar("<Q", "the number of keys")
-        self.metadata: dict[str, Any] = {}
+        self.metadata: dict[str, Json] = {}
         entries = f"metadata and {tensors} tensors"
         self._check_count(keys, _LEAST_KEY, entries, tensors * _LEAST_TENSOR)
         for _ in range(keys):
@@ -159,7 +160,7 @@ class GGUFFile(MappedFile):
         kind = self._scalar("<I", f"the type of {key!r:.80}")
         self.metadata[key] = self._array(what) if kind == _ARRAY else self._value(kind, what)
 
-    def _value(self, kind: int, what: str) -> Any:
+    def _value(self, kind: int, what: str) -> Json:
         if kind == _STRING:
             return self._string(what)
         value = self._scalar(self._code(kind, what), what)
@@ -170,7 +171,7 @@ class GGUFFile(MappedFile):
             raise self.error(f"is corrupt: {what} has type {kind}, which GGUF has not")
         return _SCALARS[kind]
 
-    def _array(self, what: str) -> list[Any]:
+    def _array(self, what: str) -> list[Json]:
         kind, count = self._scalar("<I", what), self._scalar("<Q", what)
         if kind == _ARRAY:
             raise self.error(f"cannot be read: {what} is an array of arrays")

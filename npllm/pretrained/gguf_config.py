@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from npllm.files import Json, is_number
 from npllm.layers import rotary_frequencies
 from npllm.pretrained.gguf import GGUFFile
 from npllm.pretrained.names import Architecture
@@ -36,7 +36,7 @@ class _Keys:
     def __init__(self, file: GGUFFile, prefix: str) -> None:
         self.file, self.prefix = file, prefix
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str) -> Json:
         return self.file.metadata.get(f"{self.prefix}.{key}")
 
     def size(self, key: str, default: int | None = None) -> int:
@@ -51,20 +51,20 @@ class _Keys:
         value = self.get(key)
         if value is None and default is not None:
             return default
-        if type(value) not in (int, float) or not (0 < value < math.inf):
+        if not is_number(value) or not (0 < value < math.inf):
             raise self._wrong(key, "a positive number", value)
         return float(value)
 
-    def must_be(self, key: str, *allowed: Any) -> None:
+    def must_be(self, key: str, *allowed: Json) -> None:
         value = self.get(key)
         if value is not None and value not in allowed:
             raise self._wrong(key, f"{allowed[0]} for npllm's model", value)
 
-    def _wrong(self, key: str, expected: str, value: Any) -> ValueError:
+    def _wrong(self, key: str, expected: str, value: Json) -> ValueError:
         return self.file.error(f"says {self.prefix}.{key} is {value!r:.80}: must be {expected}")
 
 
-def _sizes(keys: _Keys) -> dict[str, Any]:
+def _sizes(keys: _Keys) -> dict[str, int]:
     tokens = keys.file.tensors.get("token_embd.weight")
     if tokens is None or len(tokens.shape) != 2:
         raise keys.file.error("does not fit: it lacks token_embd.weight, a matrix")
@@ -77,13 +77,13 @@ def _sizes(keys: _Keys) -> dict[str, Any]:
     }
 
 
-def _gpt(keys: _Keys) -> dict[str, Any]:
+def _gpt(keys: _Keys) -> dict[str, Json]:
     config = _sizes(keys)
     keys.must_be("feed_forward_length", 4 * config["width"])
     return {**config, "eps": keys.number("attention.layer_norm_epsilon", 1e-5)}
 
 
-def _llama(keys: _Keys) -> dict[str, Any]:
+def _llama(keys: _Keys) -> dict[str, Json]:
     config = _sizes(keys)
     keys.must_be("expert_count", 0)
     size = keys.size("attention.key_length", max(config["width"] // config["heads"], 1))
@@ -104,7 +104,7 @@ def _llama(keys: _Keys) -> dict[str, Any]:
     }
 
 
-def _scaling(keys: _Keys, size: int, base: float, context: int) -> dict[str, Any] | None:
+def _scaling(keys: _Keys, size: int, base: float, context: int) -> dict[str, Json] | None:
     if "rope_freqs.weight" in keys.file.tensors:
         return _llama3(keys.file, size, base)
     kind = keys.get("rope.scaling.type")
@@ -130,14 +130,14 @@ def _scaling(keys: _Keys, size: int, base: float, context: int) -> dict[str, Any
     }
 
 
-def _llama3(file: GGUFFile, size: int, base: float) -> dict[str, Any]:
+def _llama3(file: GGUFFile, size: int, base: float) -> dict[str, Json]:
     """Return Llama 3's scaling, of which a file has only what each frequency is divided by.
 
     The slowest are divided by the whole factor; the other numbers are those of every published
     model, and whether they are this one's shows.
     """
     divisors = file.load("rope_freqs.weight", np.float64)
-    scaling = {
+    scaling: dict[str, Json] = {
         "rope_type": "llama3",
         "factor": float(divisors.max()),
         "low_freq_factor": 1.0,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from npllm.files import Json
 from npllm.models import GPT, Llama
 from npllm.pretrained.chat import Chat, gguf_chat, transformers_chat
 from npllm.pretrained.directory import read_directory, read_object
@@ -39,8 +41,8 @@ class Pretrained(NamedTuple):
     """
 
     model: GPT | Llama
-    tokenizer_data: dict[str, Any]
-    metadata: dict[str, Any]
+    tokenizer_data: Mapping[str, Json | Path]
+    metadata: dict[str, Json]
     chat: Chat
     path: Path
 
@@ -52,7 +54,7 @@ class Pretrained(NamedTuple):
             ValueError: it is no byte-level one, or asks for what is not supported; the model is
                 of use without it. The message names the file.
         """
-        if paths := [path for name, path in self.tokenizer_data.items() if name in _FILES]:
+        if paths := [path for path in self.tokenizer_data.values() if isinstance(path, Path)]:
             return load_tokenizer(paths[0].parent)
         try:
             return _gguf_tokenizer(self.tokenizer_data)
@@ -80,9 +82,9 @@ def load_pretrained(
         raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
     if path.is_dir():
         metadata = _metadata(path)
-        data: dict[str, Any] = {name: path / name for name in _FILES if (path / name).exists()}
+        paths = {name: path / name for name in _FILES if (path / name).exists()}
         chat = transformers_chat(metadata)
-        return Pretrained(read_directory(path, dtype), data, metadata, chat, path)
+        return Pretrained(read_directory(path, dtype), paths, metadata, chat, path)
     file = GGUFFile(path)
     model = read_model(file, gguf_architecture(file), dtype, gguf=True)
     data = {key: v for key, v in file.metadata.items() if key.startswith("tokenizer.")}
@@ -102,7 +104,7 @@ def smollm2_path() -> Path:
     raise ValueError(f"the model smollm2 comes with a package that is not installed: {_INSTALL}")
 
 
-def _gguf_tokenizer(data: dict[str, Any]) -> BytePairTokenizer:
+def _gguf_tokenizer(data: Mapping[str, Json | Path]) -> BytePairTokenizer:
     if not data:
         raise ValueError("no tokenizer came with it: put its tokenizer.json there")
     given = {key.removeprefix("tokenizer.ggml."): value for key, value in data.items()}
@@ -127,9 +129,9 @@ def _gguf_tokenizer(data: dict[str, Any]) -> BytePairTokenizer:
     )
 
 
-def _metadata(directory: Path) -> dict[str, Any]:
+def _metadata(directory: Path) -> dict[str, Json]:
     paths = {name: directory / f"{name}.json" for name in _OBJECTS}
-    metadata: dict[str, Any] = {name: read_object(p) for name, p in paths.items() if p.exists()}
+    metadata: dict[str, Json] = {name: read_object(p) for name, p in paths.items() if p.exists()}
     template = directory / "chat_template.jinja"
     if template.exists():
         try:

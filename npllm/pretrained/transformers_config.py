@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
+from npllm.files import Json, is_number
 from npllm.layers.rotary import SCALINGS
 from npllm.models import GPT, Llama
 from npllm.pretrained.names import Architecture
@@ -16,7 +16,7 @@ from npllm.pretrained.names import Architecture
 _OLD_CONTEXT = "original_max_position_embeddings"
 
 
-def read_architecture(config: Mapping[str, Any]) -> Architecture:
+def read_architecture(config: Mapping[str, Json]) -> Architecture:
     """Return the architecture that a config describes.
 
     GPT's dropout is the file's rate where its three rates agree, else 0; Llama's is 0.
@@ -41,7 +41,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     raise ValueError(f"model_type is {kind!r:.80}; gpt2, llama and mistral are read")
 
 
-def write_config(model: GPT | Llama) -> dict[str, Any]:
+def write_config(model: GPT | Llama) -> dict[str, Json]:
     """Return the config with which transformers makes the same model.
 
     Args:
@@ -52,7 +52,7 @@ def write_config(model: GPT | Llama) -> dict[str, Any]:
     """
     c = model.config
     # of tokens a model knows nothing; left out, they would be those of one published model
-    known: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
+    known: dict[str, Json] = {"bos_token_id": None, "eos_token_id": None}
     known["dtype"] = model.parameters.vector.dtype.name
     if isinstance(model, GPT):
         return {
@@ -97,7 +97,7 @@ def write_config(model: GPT | Llama) -> dict[str, Any]:
 class _Keys:
     """A config, checked as it is asked for."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Json]) -> None:
         self.config = config
 
     def size(self, key: str, default: int | None = None) -> int:
@@ -111,30 +111,30 @@ class _Keys:
     def number(self, key: str, default: float) -> float:
         value = self.config.get(key)
         value = default if value is None else value
-        if type(value) not in (int, float) or not (0 < value < math.inf):
+        if not is_number(value) or not (0 < value < math.inf):
             raise self._wrong(key, "a positive number", value)
         return float(value)
 
     def rate(self, key: str, default: float) -> float:
         value = self.config.get(key, default)
-        if type(value) not in (int, float) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise self._wrong(key, "a number in [0, 1]", value)
         return float(value)
 
-    def must_be(self, key: str, *allowed: Any) -> None:
+    def must_be(self, key: str, *allowed: Json) -> None:
         """Refuse what npllm's models have not; a key that is absent is as the first allowed."""
         value = self.config.get(key, allowed[0])
         if value not in allowed:
             raise self._wrong(key, f"{allowed[0]!r} for npllm's model", value)
 
-    def _wrong(self, key: str, expected: str, value: Any) -> ValueError:
+    def _wrong(self, key: str, expected: str, value: Json) -> ValueError:
         return ValueError(f"{key} is {value!r:.80}: must be {expected}")
 
 
 _DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
-def _gpt(keys: _Keys) -> dict[str, Any]:
+def _gpt(keys: _Keys) -> dict[str, Json]:
     width = keys.size("n_embd", 768)
     # gelu_new and gelu_pytorch_tanh are two names of one function
     keys.must_be("activation_function", "gelu_new", "gelu_pytorch_tanh")
@@ -156,7 +156,7 @@ def _gpt(keys: _Keys) -> dict[str, Any]:
     }
 
 
-def _llama(keys: _Keys) -> dict[str, Any]:
+def _llama(keys: _Keys) -> dict[str, Json]:
     width, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
     keys.must_be("hidden_act", "silu")
     keys.must_be("attention_bias", False, None)
@@ -183,7 +183,7 @@ def _llama(keys: _Keys) -> dict[str, Any]:
     }
 
 
-def _rotary(keys: _Keys, context: int) -> tuple[float, dict[str, Any] | None]:
+def _rotary(keys: _Keys, context: int) -> tuple[float, dict[str, Json] | None]:
     """Return the base and the scaling, from what transformers 5 writes or from what 4 did."""
     given = keys.config.get("rope_parameters") or keys.config.get("rope_scaling") or {}
     if not isinstance(given, Mapping):
@@ -202,11 +202,15 @@ def _rotary(keys: _Keys, context: int) -> tuple[float, dict[str, Any] | None]:
         raise ValueError("truncate of the yarn scaling is false: must be true for npllm's model")
     if kind == "yarn" and {"mscale", "mscale_all_dim"} <= set(scaling):
         raise ValueError("mscale of the yarn scaling is not read here")
-    # anything else has no effect in transformers either
-    scaling = {name: x for name, x in scaling.items() if name in SCALINGS.get(kind, scaling)}
+    if isinstance(kind, str) and kind in SCALINGS:
+        # anything else has no effect in transformers either
+        scaling = {name: x for name, x in scaling.items() if name in SCALINGS[kind]}
+    numbers: dict[str, float] = {}
     for name, value in {"rope_theta": base, **scaling}.items():
-        if type(value) not in (int, float) or not (0 < value < math.inf):
+        if not is_number(value) or not (0 < value < math.inf):
             raise ValueError(f"{name} is {value!r:.80}: must be a positive number")
-    if kind == "llama3" and scaling.get("high_freq_factor", 4) <= scaling.get("low_freq_factor", 1):
+        numbers[name] = value
+    base = float(numbers.pop("rope_theta"))
+    if kind == "llama3" and numbers.get("high_freq_factor", 4) <= numbers.get("low_freq_factor", 1):
         raise ValueError("high_freq_factor must be above low_freq_factor")
-    return float(base), None if kind == "default" else {"rope_type": kind, **scaling}
+    return base, None if kind == "default" else {"rope_type": kind, **numbers}

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, TypeVar, cast
 
 import numpy as np
 
+from npllm.files import Json
 from npllm.text.bpe_merging import PieceEncoder, as_bytes
 from npllm.text.bpe_training import Pair, learn_merges
 from npllm.text.byte_letters import from_letters, to_letters
 from npllm.text.pretokenizers import check_split, pretokenize
 from npllm.text.tokenizers import FORMAT, VERSION, Ids, check_header
+
+Entry = TypeVar("Entry")
 
 
 class BytePairTokenizer:
@@ -152,7 +155,7 @@ class BytePairTokenizer:
             tokens.append(self.token_bytes[i])
         return b"".join(tokens)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return what :meth:`from_dict` makes the same tokenizer of, as JSON can hold."""
         return {
             "format": FORMAT,
@@ -166,30 +169,27 @@ class BytePairTokenizer:
         }
 
     @classmethod
-    def from_dict(cls, saved: Any) -> BytePairTokenizer:
+    def from_dict(cls, saved: Json) -> BytePairTokenizer:
         """Return the tokenizer that :meth:`to_dict` described.
 
         Raises:
             ValueError: it is no byte pair tokenizer of npllm, or of a later version.
         """
-        check_header(saved)
+        saved = check_header(saved)
         if saved.get("kind") != cls.kind:
             raise ValueError(f"the tokenizer must be of kind {cls.kind}, got {saved.get('kind')!r}")
-        for name, of in {"vocabulary": str, "merges": list, "special": str}.items():
-            entries = saved.get(name)
-            if not isinstance(entries, list) or not all(isinstance(entry, of) for entry in entries):
-                raise ValueError(f"the tokenizer's {name} must be a list of {of.__name__}")
-        if not all(
-            len(pair) == 2 and all(type(i) is int for i in pair) for pair in saved["merges"]
-        ):
+        vocabulary = _entries(saved, "vocabulary", str)
+        merges = _entries(saved, "merges", list)
+        special = _entries(saved, "special", str)
+        if not all(len(pair) == 2 and all(type(i) is int for i in pair) for pair in merges):
             raise ValueError("the tokenizer's merges must be pairs of ids")
         if not isinstance(unknown := saved.get("unknown"), int | None):
             raise ValueError(f"the tokenizer's unknown must be an id or null, got {unknown!r}")
         return cls(
-            [from_letters(token) for token in saved["vocabulary"]],
-            [(left, right) for left, right in saved["merges"]],
+            [from_letters(token) for token in vocabulary],
+            [(left, right) for left, right in merges],
             str(saved.get("pretokenizer")),
-            saved["special"],
+            special,
             unknown,
         )
 
@@ -271,3 +271,11 @@ def _check_surrogates(text: str) -> None:
             f"character {error.start} is the lone surrogate {text[error.start]!r}, which has "
             "no UTF-8: remove it, or encode_bytes the text's bytes"
         ) from None
+
+
+def _entries(saved: Mapping[str, Json], name: str, of: type[Entry]) -> list[Entry]:
+    """Return what was saved under a name, a list with entries of one type."""
+    entries = saved.get(name)
+    if not isinstance(entries, list) or not all(isinstance(entry, of) for entry in entries):
+        raise ValueError(f"the tokenizer's {name} must be a list of {of.__name__}")
+    return cast("list[Entry]", entries)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from npllm.files import Json
 from npllm.text.bpe import BytePairTokenizer
 from npllm.text.tokenizers import (
     CharacterTokenizer,
@@ -13,13 +12,13 @@ from npllm.text.tokenizers import (
 )
 
 
-def tokenizer_from_dict(saved: Any) -> TrainedTokenizer:
+def tokenizer_from_dict(saved: Json) -> TrainedTokenizer:
     """Return the tokenizer that ``to_dict`` described.
 
     Raises:
         ValueError: it is no tokenizer of npllm, or of a later version.
     """
-    check_header(saved)
+    saved = check_header(saved)
     kind, vocabulary = saved.get("kind"), saved.get("vocabulary")
     if kind == BytePairTokenizer.kind:
         return BytePairTokenizer.from_dict(saved)
@@ -27,6 +26,7 @@ def tokenizer_from_dict(saved: Any) -> TrainedTokenizer:
     if kind not in kinds or not isinstance(vocabulary, list):
         known = ", ".join([*kinds, BytePairTokenizer.kind])
         raise ValueError(f"the tokenizer must be one of {known}, got {kind!r}")
-    if not all(isinstance(token, str) for token in vocabulary):
+    tokens = [token for token in vocabulary if isinstance(token, str)]
+    if len(tokens) < len(vocabulary):
         raise ValueError("the tokenizer's vocabulary must hold strings")
-    return kinds[kind](vocabulary)
+    return kinds[kind](tokens)

@@ -12,8 +12,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard, TypeVar, cast
 
+from npllm.files import Json
 from npllm.text.bpe import BytePairTokenizer
 from npllm.text.byte_letters import from_letters, to_letters
 
@@ -28,6 +29,8 @@ UNSUPPORTED_OPTIONS = (
     "byte_fallback",
     "ignore_merges",
 )
+
+Made = TypeVar("Made")
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> BytePairTokenizer:
@@ -65,7 +68,7 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> BytePairTokenizer:
     return _reading(path, lambda text: _of_tokenizer_json(_json_object(text)))
 
 
-def tokenizer_json(tokenizer: BytePairTokenizer) -> dict[str, Any]:
+def tokenizer_json(tokenizer: BytePairTokenizer) -> dict[str, Json]:
     """Return what a ``tokenizer.json`` of the tokenizers library says of a tokenizer.
 
     >>> tokenizer = BytePairTokenizer.train("banana banana", 258, special=["<end>"])
@@ -75,10 +78,10 @@ def tokenizer_json(tokenizer: BytePairTokenizer) -> dict[str, Any]:
     special = {i: text for text, i in tokenizer.special.items()}
     tokens = [special.get(i, to_letters(token)) for i, token in enumerate(tokenizer.token_bytes)]
     spaces = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    byte_level: dict[str, Any] = {"type": "ByteLevel", **spaces}
+    byte_level: dict[str, Json] = {"type": "ByteLevel", **spaces}
     before = byte_level
     if tokenizer.pretokenizer == "smollm":
-        digits = {"type": "Digits", "individual_digits": True}
+        digits: dict[str, Json] = {"type": "Digits", "individual_digits": True}
         before = {"type": "Sequence", "pretokenizers": [digits, byte_level]}
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {
@@ -176,7 +179,7 @@ def tokenizer_from_gguf(
     return _build(tokens, merges, special, GGUF_SPLITS[pretokenizer], unknown, unused)
 
 
-def _of_tokenizer_json(saved: dict[str, Any]) -> BytePairTokenizer:
+def _of_tokenizer_json(saved: dict[str, Json]) -> BytePairTokenizer:
     model = _object(saved.get("model"), "model")
     if (kind := model.get("type", "BPE")) != "BPE":  # files of 2019 name no type
         raise ValueError(f"the model must be BPE, got {kind!r:.80}")
@@ -206,10 +209,11 @@ def _of_tokenizer_json(saved: dict[str, Any]) -> BytePairTokenizer:
     unknown = model.get("unk_token")
     if unknown is not None and (unknown := vocabulary.get(str(unknown))) is None:
         raise ValueError(f"the vocabulary lacks the unknown token {model['unk_token']!r}")
-    return _build(_in_order(vocabulary), merges, special, split, unknown)
+    tokens = _in_order(vocabulary)  # which sees to it that every id is one
+    return _build(tokens, merges, special, split, cast("int | None", unknown))
 
 
-def _split_of(pretokenizer: Any) -> str:
+def _split_of(pretokenizer: Json) -> str:
     """Return the name of the split that a pre-tokenizer's JSON describes."""
     steps = [pretokenizer]
     if _kind(pretokenizer) == "Sequence":
@@ -235,7 +239,7 @@ def _split_of(pretokenizer: Any) -> str:
 
 def _build(
     tokens: Sequence[str],
-    merges: Iterable[Any],
+    merges: Iterable[Json],
     special: set[str],
     split: str,
     unknown: int | None = None,
@@ -248,7 +252,7 @@ def _build(
     pairs = []
     for number, merge in enumerate(merges):
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(pair, list) or [type(token) for token in pair] != [str, str]:
+        if not _is_pair(pair):
             raise ValueError(f"merge {number}, {merge!r:.80}, is not of two tokens")
         if lacking := [token for token in pair if token not in ids]:
             raise ValueError(f"merge {number} names {lacking[0]!r}, which the vocabulary lacks")
@@ -257,13 +261,17 @@ def _build(
     return BytePairTokenizer(token_bytes, pairs, split, in_order, unknown)
 
 
+def _is_pair(tokens: object) -> TypeGuard[list[str]]:
+    return isinstance(tokens, list) and [type(token) for token in tokens] == [str, str]
+
+
 def _unmade(tokens: Iterable[str], merges: Iterable[str]) -> set[str]:
     """Return the tokens of several letters that no merge makes."""
     made = {merge.replace(" ", "") for merge in merges}
     return {token for token in tokens if len(token) > 1 and token not in made}
 
 
-def _in_order(vocabulary: Mapping[Any, Any]) -> list[str]:
+def _in_order(vocabulary: Mapping[str, Json]) -> list[str]:
     """Return tokens by id."""
     tokens: dict[int, str] = {}
     for token, i in vocabulary.items():
@@ -277,7 +285,7 @@ def _in_order(vocabulary: Mapping[Any, Any]) -> list[str]:
     return [tokens[i] for i in range(len(tokens))]
 
 
-def _reading(path: str | os.PathLike[str], make: Callable[[str], Any]) -> Any:
+def _reading(path: str | os.PathLike[str], make: Callable[[str], Made]) -> Made:
     """Return what is made of a file's text; a ValueError names the file."""
     try:
         return make(Path(path).read_bytes().decode())
@@ -287,8 +295,8 @@ def _reading(path: str | os.PathLike[str], make: Callable[[str], Any]) -> Any:
         raise ValueError(f"{os.fspath(path)}: it is nested too deeply") from None
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    def distinct(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, Json]:
+    def distinct(entries: list[tuple[str, Json]]) -> dict[str, Json]:
         found = dict(entries)
         if len(found) < len(entries):
             twice = Counter(key for key, _ in entries).most_common(1)[0][0]
@@ -298,17 +306,17 @@ def _json_object(text: str) -> dict[str, Any]:
     return _object(json.loads(text, object_pairs_hook=distinct), "file")
 
 
-def _object(value: Any, name: str) -> dict[str, Any]:
+def _object(value: Json, name: str) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise ValueError(f"the {name} must be a JSON object, got {type(value).__name__}")
     return value
 
 
-def _list(value: Any, name: str) -> list[Any]:
+def _list(value: Json, name: str) -> list[Json]:
     if not isinstance(value, list):
         raise ValueError(f"{name} must be a list, got {type(value).__name__}")
     return value
 
 
-def _kind(part: Any) -> str:
+def _kind(part: Json) -> str:
     return str(part.get("type") if isinstance(part, dict) else part)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from npllm.files import Json
 
 Ids = npt.NDArray[np.int64]
 
@@ -36,7 +38,7 @@ class Tokenizer(Protocol):
 class TrainedTokenizer(Tokenizer, Protocol):
     """A tokenizer that can be kept with the model that learned from its tokens."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return what :func:`npllm.text.tokenizer_from_dict` makes the same tokenizer of."""
 
 
@@ -64,7 +66,7 @@ class _Vocabulary:
             tokens.append(self.vocabulary[i])
         return "".join(tokens)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return what makes the same tokenizer again, as JSON can hold it."""
         return {
             "format": FORMAT,
@@ -168,8 +170,12 @@ class WordTokenizer(_Vocabulary):
         return np.array(ids, np.int64)
 
 
-def check_header(saved: Any) -> None:
-    """Raise a ValueError where something saved is no tokenizer of this version of npllm."""
+def check_header(saved: Json) -> dict[str, Json]:
+    """Return what was saved of a tokenizer.
+
+    Raises:
+        ValueError: it is none, or of another version of npllm.
+    """
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise ValueError("this is no npllm tokenizer")
     if saved.get("version") != VERSION:
@@ -177,6 +183,7 @@ def check_header(saved: Any) -> None:
             f"the tokenizer has version {saved.get('version')}, this npllm reads {VERSION}: "
             "use the npllm that wrote it, or a later one"
         )
+    return saved
 
 
 def _codes(text: str) -> npt.NDArray[np.uint32]:

@@ -40,8 +40,7 @@ def load_options(directory: str | os.PathLike[str]) -> tuple[RunOptions, str]:
     path = Path(directory) / "run.json"
     if not path.is_file():
         raise FileNotFoundError(f"{directory} holds no run: name a directory npllm train wrote")
-    described = files.read_json(path)
-    files.check_header(path, described, FORMAT, VERSION)
+    described = files.check_header(path, files.read_json(path), FORMAT, VERSION)
     try:
         options = TASKS[described.get("task", _FIRST)](**described["options"])
         return options, described["text_sha256"]
