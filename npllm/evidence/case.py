@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npllm.checking.pair import Backward, Forward
 from npllm.checking.trees import leaves
 from npllm.evidence.source import Source
+from npllm.layers import cross_entropy_backward
+from npllm.layers.arrays import Array
+from npllm.layers.cross_entropy import CrossEntropyCache
+from npllm.models import LanguageModel
 
 Generator = np.random.Generator
 Lead = tuple[int, ...]  # leading axes
-Forward = Callable[..., tuple[Any, Any]]
-Backward = Callable[[Any, Any], Any]
 
 
 class Case(NamedTuple):
@@ -33,7 +36,7 @@ class Case(NamedTuple):
     label: str
     forward: Forward
     backward: Backward
-    args: tuple[Any, ...]
+    args: tuple[object, ...]
     sizes: Mapping[str, float] | None = None
 
 
@@ -51,9 +54,9 @@ class Bound(NamedTuple):
 
     forward: Forward
     backward: Backward
-    args: tuple[Any, ...]
+    args: tuple[object, ...]
 
-    def run(self, seed: int = 1) -> tuple[Any, Any, tuple[Any, ...]]:
+    def run(self, seed: int = 1) -> tuple[object, object, tuple[object, ...]]:
         """Return y, a random cotangent like it, and the gradient of each argument."""
         y, cache = self.forward(*self.args)
         _, first = next(leaves(self.args))
@@ -63,14 +66,14 @@ class Bound(NamedTuple):
 
 
 Build = Callable[..., Bound]  # of a source, leading axes, two sizes n and m, and options by name
-Variants = Mapping[str, Mapping[str, Any]]  # a label, and options of a Build
+Variants = Mapping[str, Mapping[str, object]]  # a label, and options of a Build
 
 
 def of_one_array(forward: Forward, backward: Backward) -> Build:
     """Return what builds the arguments of a layer that takes one array, (*lead, n, m)."""
 
-    def build(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Bound:
-        def bound(x: Any) -> tuple[Any, Any]:
+    def build(source: Source, lead: Lead, n: int, m: int, **options: object) -> Bound:
+        def bound(x: Array) -> tuple[object, object]:
             return forward(x, **options)
 
         return Bound(bound, backward, (source.normal(*lead, n, m),))
@@ -92,9 +95,37 @@ class Configuration(NamedTuple):
     """
 
     label: str
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     batch_size: int = 3
     steps: int = 5
     ignored: float = 0.0
     lengths: bool = False
     quick: bool = False
+
+
+class Batch(NamedTuple):
+    """What a model sees at a time.
+
+    Attributes:
+        ids: (B, T).
+        targets: (B, T), -100 where none counts.
+        seed: of the dropout masks.
+    """
+
+    ids: Array
+    targets: Array
+    seed: int
+
+
+class LossCache(NamedTuple):
+    """What the backward of a model's loss needs: the model, and the caches of its two forwards."""
+
+    model: LanguageModel
+    forward: object
+    loss: CrossEntropyCache
+
+
+def loss_backward(dloss: Array, cache: LossCache) -> dict[str, Array]:
+    """Return the gradients of a model's loss by the names of its parameters."""
+    gradients = cache.model.backward(cross_entropy_backward(dloss, cache.loss), cache.forward)
+    return {name: gradients[name] for name in gradients.shapes}

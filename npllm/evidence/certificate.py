@@ -15,14 +15,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 
 from npllm.checking import Comparison, hessian_symmetry
 from npllm.evidence import SUBJECTS, torch_models
-from npllm.evidence.case import Configuration
-from npllm.layers import cross_entropy_backward, cross_entropy_forward
+from npllm.evidence.case import Batch, Configuration, LossCache, loss_backward
+from npllm.layers import cross_entropy_forward
 from npllm.layers.arrays import Array
 from npllm.models import MODELS
 
@@ -31,19 +31,7 @@ STEPS = 2
 STEP = 1e-20  # of the complex step
 LEARNING_RATE = 0.1
 
-
-class Batch(NamedTuple):
-    """What one step of training sees.
-
-    Attributes:
-        ids: (B, T).
-        targets: (B, T), -100 where none counts.
-        seed: of the dropout masks.
-    """
-
-    ids: Array
-    targets: Array
-    seed: int
+State: TypeAlias = "tuple[Array, ...] | None"  # of a model that carries one
 
 
 @dataclass(frozen=True)
@@ -184,8 +172,8 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
 
 
 def _summed_loss(
-    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: Any
-) -> tuple[Any, Any]:
+    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: State
+) -> tuple[Array, LossCache]:
     """Return the loss of a fresh model in the dtype of its parameters, and the backward's cache."""
     (dtype,) = {a.dtype for a in arrays.values()}
     model = MODELS[name](**configuration.config, seed=None, dtype=dtype)
@@ -193,11 +181,11 @@ def _summed_loss(
     given = None if state is None else tuple(a.astype(dtype) for a in state)
     logits, cache = model.forward(batch.ids, given, np.random.default_rng(batch.seed))
     loss, loss_cache = cross_entropy_forward(logits, batch.targets, reduction="sum")
-    return loss, (model, cache, loss_cache)
+    return loss, LossCache(model, cache, loss_cache)
 
 
 def _complex_step(
-    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: Any
+    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: State
 ) -> Iterator[tuple[str, Array]]:
     moved = {n: a.astype(np.complex128) for n, a in arrays.items()}
     for parameter, x in moved.items():
@@ -211,17 +199,12 @@ def _complex_step(
 
 
 def _asymmetry(
-    name: str, configuration: Configuration, arrays: dict[str, Array], batch: Batch, state: Any
+    name: str, configuration: Configuration, arrays: dict[str, Array], batch: Batch, state: State
 ) -> Comparison:
-    def forward(parameters: dict[str, Array]) -> tuple[Any, Any]:
+    def forward(parameters: dict[str, Array]) -> tuple[Array, LossCache]:
         return _summed_loss(name, configuration, parameters, batch, state)
 
-    def backward(dloss: Array, cache: Any) -> dict[str, Array]:
-        model, model_cache, loss_cache = cache
-        gradients = model.backward(cross_entropy_backward(dloss, loss_cache), model_cache)
-        return {n: gradients[n] for n in gradients.shapes}
-
-    return hessian_symmetry(forward, backward, arrays, dy=np.array(1.0))
+    return hessian_symmetry(forward, loss_backward, arrays, dy=np.array(1.0))
 
 
 def _error(analytic: Array, expected: Array) -> tuple[float, float]:

@@ -32,7 +32,7 @@ class Mistake:
     slip: str
     why: str
     giveaway: str
-    function: Callable[..., Any]
+    function: Callable[..., object]
     source: str
     replacement: str
     cause: str = ""

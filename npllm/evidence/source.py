@@ -32,7 +32,7 @@ class Source:
             x = x + 1j * self.rng.standard_normal(shape)
         return frozen((self.scale * x).astype(self.dtype))
 
-    def like(self, tree: Any) -> Any:
+    def like(self, tree: object) -> Any:
         """Return normal numbers with the structure and the shapes of a tree of arrays."""
         return map_leaves(lambda a: self.normal(*a.shape), tree)
 

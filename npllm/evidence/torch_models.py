@@ -8,12 +8,18 @@ the same order, and multiplies by them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from npllm.evidence.case import Batch
 from npllm.layers.arrays import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Dropout: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
 class Twin(NamedTuple):
@@ -30,12 +36,14 @@ class Twin(NamedTuple):
     state: tuple[Array, ...]
 
 
-def lstm(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Any, state: Any) -> Twin:
+def lstm(
+    config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Batch, state: tuple[Array, ...]
+) -> Twin:
     """Run section 5's model, its layers one after the other."""
     import torch
 
     p = {name: torch.tensor(a, requires_grad=True) for name, a in arrays.items()}
-    dropout = _dropout(config, batch)
+    dropout = _dropout(config.get("dropout", 0.0), batch.seed)
     x = dropout(torch.nn.functional.embedding(torch.tensor(batch.ids.T), p["embedding.weight"]))
     finals = []
     for layer in range(config.get("num_layers", 1)):
@@ -52,24 +60,24 @@ def lstm(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Any, sta
     return _twin(p, logits.transpose(0, 1), batch, state)
 
 
-def gpt(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Any, _: None) -> Twin:
+def gpt(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Batch, _: None) -> Twin:
     """Run GPT-2's equations."""
     import torch
 
     f = torch.nn.functional
     p = {name: torch.tensor(a, requires_grad=True) for name, a in arrays.items()}
-    dropout, (_, steps) = _dropout(config, batch), batch.ids.shape
+    dropout, (_, steps) = _dropout(config.get("dropout", 0.0), batch.seed), batch.ids.shape
     x = f.embedding(torch.tensor(batch.ids), p["transformer.wte.weight"])
     x = dropout(x + p["transformer.wpe.weight"][:steps])
 
-    def norm(x: Any, name: str) -> Any:
+    def norm(x: Tensor, name: str) -> Tensor:
         weight, bias = p[f"{name}.weight"], p[f"{name}.bias"]
         return f.layer_norm(x, x.shape[-1:], weight, bias, config.get("eps", 1e-5))
 
     for n in range(config["num_layers"]):
         block = f"transformer.h.{n}"
 
-        def affine(x: Any, name: str, block: str = block) -> Any:
+        def affine(x: Tensor, name: str, block: str = block) -> Tensor:
             return x @ p[f"{block}.{name}.weight"] + p[f"{block}.{name}.bias"]
 
         q, k, v = affine(norm(x, f"{block}.ln_1"), "attn.c_attn").chunk(3, dim=-1)
@@ -82,21 +90,21 @@ def gpt(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Any, _: N
     return _twin(p, logits, batch, ())
 
 
-def llama(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Any, _: None) -> Twin:
+def llama(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Batch, _: None) -> Twin:
     """Run Llama's equations, the rotation of a pair as a product of complex numbers."""
     import torch
 
     f = torch.nn.functional
     p = {name: torch.tensor(a, requires_grad=True) for name, a in arrays.items()}
-    dropout, steps = _dropout(config, batch), batch.ids.shape[1]
+    dropout, steps = _dropout(config.get("dropout", 0.0), batch.seed), batch.ids.shape[1]
     heads, size = config["heads"], config.get("head_size") or config["width"] // config["heads"]
     kv_heads = config.get("kv_heads") or heads
     frequencies = config.get("rope_base", 10000.0) ** (-torch.arange(0, size, 2).double() / size)
     angles = torch.arange(steps)[:, None] * frequencies
     turn = torch.polar(torch.ones_like(angles), angles)[:, None]  # (T, 1, D / 2)
 
-    def turned(x: Any) -> Any:
-        pairs = x.unflatten(-1, (-1, size))  # (B, T, N, D)
+    def turned(x: Tensor) -> Tensor:
+        pairs = x.reshape(*x.shape[:-1], -1, size)  # (B, T, N, D)
         if config.get("interleaved"):
             a, b = pairs[..., 0::2], pairs[..., 1::2]
         else:
@@ -105,7 +113,7 @@ def llama(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Any, _:
         rejoin = torch.stack if config.get("interleaved") else torch.cat
         return rejoin([y.real, y.imag], dim=-1).flatten(2)
 
-    def norm(x: Any, name: str) -> Any:
+    def norm(x: Tensor, name: str) -> Tensor:
         return f.rms_norm(x, x.shape[-1:], p[f"{name}.weight"], config.get("eps", 1e-5))
 
     x = dropout(f.embedding(torch.tensor(batch.ids), p["model.embed_tokens.weight"]))
@@ -123,13 +131,13 @@ def llama(config: Mapping[str, Any], arrays: Mapping[str, Array], batch: Any, _:
     return _twin(p, norm(x, "model.norm") @ head.T, batch, ())
 
 
-def _dropout(config: Mapping[str, Any], batch: Any) -> Any:
+def _dropout(rate: float, seed: int) -> Dropout:
     """Return dropout with masks from NumPy, drawn one after the other."""
     import torch
 
-    rng, rate = np.random.default_rng(batch.seed), config.get("dropout", 0.0)
+    rng = np.random.default_rng(seed)
 
-    def dropout(x: Any) -> Any:
+    def dropout(x: Tensor) -> Tensor:
         if rate == 0:
             return x
         kept = rng.random(tuple(x.shape), dtype=np.float32) >= rate
@@ -139,8 +147,14 @@ def _dropout(config: Mapping[str, Any], batch: Any) -> Any:
 
 
 def _attend(
-    q: Any, k: Any, v: Any, heads: int, kv_heads: int, dropout: Any, window: int | None
-) -> Any:
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    kv_heads: int,
+    dropout: Dropout,
+    window: int | None,
+) -> Tensor:
     """Attend causally in heads, (B, T, N D) each, key heads shared."""
     import torch
 
@@ -155,7 +169,7 @@ def _attend(
     return (weights @ v).permute(0, 3, 1, 2, 4).flatten(2)
 
 
-def _twin(p: Mapping[str, Any], logits: Any, batch: Any, state: tuple[Array, ...]) -> Twin:
+def _twin(p: Mapping[str, Tensor], logits: Tensor, batch: Batch, state: tuple[Array, ...]) -> Twin:
     """Return what comes of the logits (B, T, V)."""
     import torch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -69,7 +68,7 @@ def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
     )
 
 
-Differences = tuple[Any, dict[str, Array]]  # a cotangent, and the gradients under it
+Differences = tuple[object, dict[str, Array]]  # a cotangent, and the gradients under it
 
 
 @cache
@@ -96,7 +95,7 @@ def _differences(layer: str, label: str, seed: int) -> tuple[Differences, Differ
     return random, ones
 
 
-def _beside(case: Case, dy: Any, numeric: dict[str, Array]) -> list[tuple[Array, Array]]:
+def _beside(case: Case, dy: object, numeric: dict[str, Array]) -> list[tuple[Array, Array]]:
     """Return what one call of the backward claims, beside the central differences."""
     pair = Pair(case.forward, case.backward, case.args, np.float64)
     _, kept = pair.run(pair.args)

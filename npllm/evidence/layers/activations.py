@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from npllm import layers
+from npllm.checking.pair import Backward, Forward
 from npllm.evidence.case import Case, Generator, Variants, of_one_array
 from npllm.evidence.mistake import Mistake
 
 
-def _small_and_large(
-    forward: Callable[..., tuple[Any, Any]],
-    backward: Callable[[Any, Any], Any],
-    rng: Generator,
-) -> Iterator[Case]:
+def _small_and_large(forward: Forward, backward: Backward, rng: Generator) -> Iterator[Case]:
     """Apply a function to small and to large numbers."""
     for label, scale in (("small", 1.0), ("large", 6.0)):
         x = scale * rng.normal(size=(3, 5))

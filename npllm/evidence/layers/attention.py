@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from npllm import layers
+from npllm.checking.pair import Forward
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
@@ -28,7 +30,7 @@ def attention_arguments(
     shapes = [(*lead, n, 3), (m, 3), (*lead, m, 2)] + [(n, m)] * bias
     seen = source.mask(n, m) if mask else None  # some rows see nothing
 
-    def forward(q: Any, k: Any, v: Any, bias: Any = None) -> Any:
+    def forward(q: Array, k: Array, v: Array, bias: Array | None = None) -> tuple[object, object]:
         rng = np.random.default_rng(5)
         return layers.attention_forward(q, k, v, bias=bias, mask=seen, rng=rng, **options)
 
@@ -78,13 +80,12 @@ def attention_cases(rng: Generator) -> Iterator[Case]:
         ),
     }
     for label, (args, options) in configurations.items():
+        attend: Forward = partial(layers.attention_forward, **options)
 
         def forward(
-            q: Array, k: Array, v: Array, bias: Array | None = None, options: Any = options
-        ) -> tuple[Any, Any]:
-            return layers.attention_forward(
-                q, k, v, bias=bias, rng=np.random.default_rng(5), **options
-            )
+            q: Array, k: Array, v: Array, bias: Array | None = None, attend: Forward = attend
+        ) -> tuple[object, object]:
+            return attend(q, k, v, bias=bias, rng=np.random.default_rng(5))
 
         yield Case(label, forward, layers.attention_backward, args)
 

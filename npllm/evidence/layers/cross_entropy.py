@@ -12,6 +12,7 @@ from npllm import layers
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
+from npllm.layers.arrays import Array
 
 
 def cross_entropy_arguments(
@@ -22,7 +23,7 @@ def cross_entropy_arguments(
         options["weight"] = source.uniform(m)
     targets = source.distribution(*lead, n, m) if soft else source.ids(m, (*lead, n))
 
-    def forward(logits: Any, targets: Any = targets) -> Any:
+    def forward(logits: Array, targets: Array = targets) -> tuple[Array, object]:
         return layers.cross_entropy_forward(logits, targets, **options)
 
     args = (source.normal(*lead, n, m), *((targets,) if soft else ()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ def dropout_arguments(
 ) -> Bound:
     """Draw the same mask in each call."""
 
-    def forward(x: Any) -> Any:
+    def forward(x: Array) -> tuple[Array, object]:
         rng = np.random.default_rng(5)
         return layers.dropout_forward(x, p=0.3, rng=rng, training=training)
 
@@ -34,7 +33,7 @@ def dropout_cases(rng: Generator) -> Iterator[Case]:
     x = rng.normal(size=(4, 7))
     for p in (0.3, 0.0, 1.0):
 
-        def forward(x: Array, p: float = p) -> tuple[Array, Any]:
+        def forward(x: Array, p: float = p) -> tuple[Array, object]:
             return layers.dropout_forward(x, p=p, rng=np.random.default_rng(5))
 
         yield Case(f"p = {p}", forward, layers.dropout_backward, (x,), {"p": p})

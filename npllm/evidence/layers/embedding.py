@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +14,12 @@ from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 
 
-def embedding_arguments(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Bound:
+def embedding_arguments(
+    source: Source, lead: Lead, n: int, m: int, *, padding_idx: int | None = None
+) -> Bound:
     """Look up ids, most of them more than once, among n words of width m."""
     ids = source.ids(n, (*lead, 5))
-    forward = partial(layers.embedding_forward, ids, **options)
+    forward = partial(layers.embedding_forward, ids, padding_idx=padding_idx)
     return Bound(forward, layers.embedding_backward, (source.normal(n, m),))
 
 
@@ -32,7 +33,7 @@ def embedding_cases(rng: Generator) -> Iterator[Case]:
 
         def forward(
             ids: Array, weight: Array, padding_idx: int | None = padding_idx
-        ) -> tuple[Array, Any]:
+        ) -> tuple[Array, object]:
             # a row that is not trained is a constant: it must not move with the weight
             y, cache = layers.embedding_forward(ids, weight, padding_idx=padding_idx)
             trained = np.ones(ids.shape, bool) if padding_idx is None else ids != padding_idx

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ def linear_cross_entropy_arguments(source: Source, lead: Lead, n: int, m: int) -
     """Classify rows of width n into m classes, two at a time."""
     targets = source.ids(m, (*lead, 3))
 
-    def forward(x: Any, weight: Any, bias: Any) -> Any:
+    def forward(x: Array, weight: Array, bias: Array) -> tuple[Array, object]:
         return layers.linear_cross_entropy_forward(
             x, weight, targets, bias, ignore_index=0, logits=2 * m
         )
@@ -35,7 +34,7 @@ def linear_cross_entropy_cases(rng: Generator) -> Iterator[Case]:
 
         def forward(
             x: Array, weight: Array, bias: Array | None = None, logits: int = logits
-        ) -> tuple[Array, Any]:
+        ) -> tuple[Array, object]:
             return layers.linear_cross_entropy_forward(x, weight, targets, bias, logits=logits)
 
         backward = layers.linear_cross_entropy_backward

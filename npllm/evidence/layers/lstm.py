@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from npllm import layers
+from npllm.checking.pair import Forward
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.layers import lstm_direction
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
+from npllm.layers.lstm import State
 
 
 def lstm_weights(
@@ -66,7 +69,7 @@ def lstm_arguments(
     weights = lstm_weights(source.normal, 3, m, **kind)
     lengths = source.ids(n + 1, (batch,))
 
-    def forward(x: Any, weights: Any, state: Any) -> Any:
+    def forward(x: Array, weights: dict[str, Array], state: State) -> tuple[object, object]:
         rng = np.random.default_rng(5)
         return layers.lstm_forward(
             x, weights, state, lengths=lengths, batch_first=True, dropout=0.3, rng=rng
@@ -126,35 +129,36 @@ def lstm_cases(rng: Generator) -> Iterator[Case]:
         )
         x = rng.normal(size=(steps, batch, input_size))
         x = x.swapaxes(0, 1) if options.get("batch_first") else x
-        yield Case(label, _seeded_lstm(options), layers.lstm_backward, (x, weights, state))
+        run: Forward = partial(layers.lstm_forward, **options)
+        yield Case(label, _seeded_lstm(run), layers.lstm_backward, (x, weights, state))
         if label in (
             "one layer",
             "two layers, bidirectional, lengths, dropout",
             "reverse only, two layers, peepholes, lengths",
         ):
             ids, table = rng.integers(6, size=(steps, batch)), rng.normal(size=(6, input_size))
-            forward = _seeded_lstm_of_ids(options)
+            forward = _seeded_lstm_of_ids(run)
             args = (ids, table, weights, state)
             yield Case(f"looked up, {label}", forward, layers.lstm_backward, args)
     alone = (x[0], weights, (state[0][:, 0], state[1][:, 0]))
-    yield Case("one sequence", _seeded_lstm({}), layers.lstm_backward, alone)
-    yield Case("zero state", _seeded_lstm({}), layers.lstm_backward, (x, weights))
+    yield Case("one sequence", _seeded_lstm(layers.lstm_forward), layers.lstm_backward, alone)
+    yield Case("zero state", _seeded_lstm(layers.lstm_forward), layers.lstm_backward, (x, weights))
 
 
-def _seeded_lstm(options: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
-    def forward(x: Array, weights: dict[str, Array], state: Any = None) -> tuple[Any, Any]:
-        rng = np.random.default_rng(5)
-        return layers.lstm_forward(x, weights, state, rng=rng, **options)
+def _seeded_lstm(run: Forward) -> Forward:
+    def forward(
+        x: Array, weights: dict[str, Array], state: State | None = None
+    ) -> tuple[object, object]:
+        return run(x, weights, state, rng=np.random.default_rng(5))
 
     return forward
 
 
-def _seeded_lstm_of_ids(options: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
+def _seeded_lstm_of_ids(run: Forward) -> Forward:
     def forward(
-        ids: Array, embedding: Array, weights: dict[str, Array], state: Any
-    ) -> tuple[Any, Any]:
-        rng = np.random.default_rng(5)
-        return layers.lstm_forward(ids, weights, state, embedding=embedding, rng=rng, **options)
+        ids: Array, embedding: Array, weights: dict[str, Array], state: State
+    ) -> tuple[object, object]:
+        return run(ids, weights, state, embedding=embedding, rng=np.random.default_rng(5))
 
     return forward
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from npllm import layers
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
@@ -41,7 +40,7 @@ def lstm_cell_cases(rng: Generator) -> Iterator[Case]:
 
     def without_bias(
         x: Array, h: Array, c: Array, weight_ih: Array, weight_hh: Array, weight_ch: Array
-    ) -> tuple[Any, Any]:
+    ) -> tuple[object, object]:
         return layers.lstm_cell_forward(x, h, c, weight_ih, weight_hh, weight_ch=weight_ch)
 
     args = (x, h, c, *weights[:2], peepholes)

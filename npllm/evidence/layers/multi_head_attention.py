@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from npllm import layers
+from npllm.checking.pair import Forward
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
@@ -35,7 +37,7 @@ def multi_head_attention_arguments(
     sight = Sight(causal=True, window=window)
     kept = (source.normal(batch, m, 2, 4), source.normal(batch, m, 2, 3)) if past else None
 
-    def forward(q: Any, k: Any, v: Any) -> Any:
+    def forward(q: Array, k: Array, v: Array) -> tuple[object, object]:
         return layers.multi_head_attention_forward(
             q, k, v, 2 * m, kv_heads=m, rotary=table, past=kept, sight=sight, tiled=tiled
         )
@@ -83,14 +85,12 @@ def multi_head_attention_cases(rng: Generator) -> Iterator[Case]:
         ),
     }
     for label, (args, options) in configurations.items():
+        attend: Forward = partial(layers.multi_head_attention_forward, **options)
 
         def forward(
-            q: Array, k: Array, v: Array, bias: Array | None = None, options: Any = options
-        ) -> tuple[Any, Any]:
-            rng = np.random.default_rng(5)
-            return layers.multi_head_attention_forward(
-                q, k, v, heads, bias=bias, rng=rng, **options
-            )
+            q: Array, k: Array, v: Array, bias: Array | None = None, attend: Forward = attend
+        ) -> tuple[object, object]:
+            return attend(q, k, v, heads, bias=bias, rng=np.random.default_rng(5))
 
         yield Case(label, forward, layers.multi_head_attention_backward, args)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
 from npllm.layers import rotary
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, Ids
+from npllm.layers.rotary import Scaling
 
 
 def rotary_arguments(
@@ -21,7 +21,7 @@ def rotary_arguments(
     """Turn n rows of m pairs, and leave one feature as it is."""
     cos, sin = layers.rotary_table(np.arange(n), 2 * m)
 
-    def forward(x: Any) -> Any:
+    def forward(x: Array) -> tuple[Array, object]:
         return layers.rotary_forward(x, cos, sin, interleaved=interleaved)
 
     return Bound(forward, layers.rotary_backward, (source.normal(*lead, n, 2 * m + 1),))
@@ -34,7 +34,7 @@ def rotary_cases(rng: Generator) -> Iterator[Case]:
     """Turn both kinds of pairs, all features and some."""
     x = rng.normal(size=(2, 3, 5, 7))
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
-    configurations: dict[str, tuple[Any, int, bool, Any]] = {
+    configurations: dict[str, tuple[Ids, int, bool, Scaling | None]] = {
         "halves": (np.arange(5), 6, False, None),
         "interleaved": (np.arange(3, 8), 6, True, None),
         "some features": (np.arange(5), 4, False, None),
@@ -46,7 +46,7 @@ def rotary_cases(rng: Generator) -> Iterator[Case]:
 
         def forward(
             x: Array, cos: Array = cos, sin: Array = sin, interleaved: bool = interleaved
-        ) -> tuple[Array, Any]:
+        ) -> tuple[Array, object]:
             return layers.rotary_forward(x, cos, sin, interleaved=interleaved)
 
         yield Case(label, forward, layers.rotary_backward, (x,))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from npllm import layers
+from npllm.checking.pair import Backward, Forward
 from npllm.evidence.case import Case, Generator, Variants, of_one_array
 from npllm.evidence.mistake import Mistake
 
 
-def _along_axis(
-    forward: Callable[..., tuple[Any, Any]], backward: Callable[[Any, Any], Any], rng: Generator
-) -> Iterator[Case]:
+def _along_axis(forward: Forward, backward: Backward, rng: Generator) -> Iterator[Case]:
     """Apply a function along the last axis and along the first."""
     for axis in (-1, 0):
         x = 2 * rng.normal(size=(4, 3, 5))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from npllm import layers
+from npllm.checking.pair import Forward
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
@@ -26,7 +28,7 @@ def tiled_attention_arguments(
     shapes = [(*lead, n, 3), (m, 3), (*lead, m, 2)] + [(n, m)] * bias
     seen = source.mask(n, m) if mask else None
 
-    def forward(q: Any, k: Any, v: Any, bias: Any = None) -> Any:
+    def forward(q: Array, k: Array, v: Array, bias: Array | None = None) -> tuple[object, object]:
         return layers.tiled_attention_forward(q, k, v, bias=bias, mask=seen, scores=5, **options)
 
     args = tuple(source.normal(*shape) for shape in shapes)
@@ -62,11 +64,12 @@ def tiled_attention_cases(rng: Generator) -> Iterator[Case]:
         "bias of a key": ((q, k, v, rng.normal(size=(2, 1, 1, 6))), {"mask": mask}),
     }
     for label, (args, options) in configurations.items():
+        attend: Forward = partial(layers.tiled_attention_forward, **options)
 
         def forward(
-            q: Array, k: Array, v: Array, bias: Array | None = None, options: Any = options
-        ) -> tuple[Array, Any]:
-            return layers.tiled_attention_forward(q, k, v, bias=bias, scores=13, **options)
+            q: Array, k: Array, v: Array, bias: Array | None = None, attend: Forward = attend
+        ) -> tuple[object, object]:
+            return attend(q, k, v, bias=bias, scores=13)
 
         yield Case(label, forward, layers.tiled_attention_backward, args)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from npllm.evidence.mistake import Mistake
 from npllm.evidence.models.transformer import block_parameters, trained
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
+from npllm.layers.multi_head_attention import KeysAndValues
 from npllm.models import GPT, gpt
 from npllm.models.gpt import gpt_block_backward, gpt_block_forward
 from npllm.models.transformer import BlockOptions, Transformer
@@ -161,7 +161,7 @@ def gpt_block_arguments(source: Source, lead: Lead, n: int, m: int, *, past: boo
     like = GPT(1, n, 2 * m, 1, m)
     kept = (source.normal(batch, m, 2, 2), source.normal(batch, m, 2, 2)) if past else None
 
-    def forward(x: Any, p: Any) -> Any:
+    def forward(x: Array, p: dict[str, Array]) -> tuple[object, object]:
         return gpt_block_forward(x, p, m, past=kept)
 
     p = block_parameters(like, lambda shape: source.normal(*shape))
@@ -184,8 +184,11 @@ def gpt_block_cases(rng: Generator) -> Iterator[Case]:
         p = block_parameters(like, lambda shape: rng.normal(size=shape) / 2)
 
         def forward(
-            x: Array, p: dict[str, Array], kept: Any = kept, options: BlockOptions = options
-        ) -> tuple[Any, Any]:
+            x: Array,
+            p: dict[str, Array],
+            kept: KeysAndValues | None = kept,
+            options: BlockOptions = options,
+        ) -> tuple[object, object]:
             seeded = options._replace(rng=np.random.default_rng(5))
             return gpt_block_forward(x, p, 3, past=kept, options=seeded)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from npllm.evidence.mistake import Mistake
 from npllm.evidence.models.transformer import block_parameters, trained
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
-from npllm.layers.multi_head_attention import Rotary
+from npllm.layers.multi_head_attention import KeysAndValues, Rotary
 from npllm.models import Llama, llama
 from npllm.models.llama import llama_block_backward, llama_block_forward
 from npllm.models.transformer import BlockOptions, Transformer
@@ -162,7 +161,7 @@ def llama_block_arguments(
     rotary = Rotary(*layers.rotary_table(np.arange(start, start + n), 2))
     kept = (source.normal(batch, m, 2, 2), source.normal(batch, m, 2, 2)) if past else None
 
-    def forward(x: Any, p: Any) -> Any:
+    def forward(x: Array, p: dict[str, Array]) -> tuple[object, object]:
         return llama_block_forward(x, p, 2 * m, m, past=kept, options=BlockOptions(rotary))
 
     p = block_parameters(like, lambda shape: source.normal(*shape))
@@ -188,8 +187,11 @@ def llama_block_cases(rng: Generator) -> Iterator[Case]:
         turned = options._replace(rotary=Rotary(*table))
 
         def forward(
-            x: Array, p: dict[str, Array], kept: Any = kept, options: BlockOptions = turned
-        ) -> tuple[Any, Any]:
+            x: Array,
+            p: dict[str, Array],
+            kept: KeysAndValues | None = kept,
+            options: BlockOptions = turned,
+        ) -> tuple[object, object]:
             seeded = options._replace(rng=np.random.default_rng(5))
             return llama_block_forward(x, p, 6, 2, past=kept, options=seeded)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from npllm import layers
-from npllm.evidence.case import Case, Configuration, Generator
+from npllm.evidence.case import Case, Configuration, Generator, LossCache, loss_backward
 from npllm.evidence.mistake import Mistake
 from npllm.layers.arrays import Array
+from npllm.layers.lstm import State
 from npllm.models import LSTMLanguageModel
 
 _LSTM = {"vocab_size": 11, "embed_size": 5, "hidden_size": 7}
@@ -73,31 +75,28 @@ def model_cases(rng: Generator) -> Iterator[Case]:
         },
     }
     for label, config in configurations.items():
-        like = LSTMLanguageModel(**config, dtype=np.float64)
+        build = partial(LSTMLanguageModel, **config)
+        like = build(dtype=np.float64)
         parameters = {n: rng.normal(size=shape) for n, shape in like.parameters.shapes.items()}
         size = (config.get("num_layers", 1), len(ids), config["hidden_size"])
         state = rng.normal(size=size), rng.normal(size=size)
 
         def forward(
-            ids: Array, parameters: dict[str, Array], config: Any = config, state: Any = state
-        ) -> tuple[Array, Any]:
+            ids: Array,
+            parameters: dict[str, Array],
+            build: Callable[..., LSTMLanguageModel] = build,
+            state: State = state,
+        ) -> tuple[Array, LossCache]:
             dtype = parameters["fc.bias"].dtype
-            model = LSTMLanguageModel(**config, seed=None, dtype=dtype)
+            model = build(seed=None, dtype=dtype)
             model.parameters.load(parameters)
             logits, cache = model.forward(
                 ids, (state[0].astype(dtype), state[1].astype(dtype)), np.random.default_rng(5)
             )
             loss, loss_cache = layers.cross_entropy_forward(logits, targets)
-            return loss, (model, cache, loss_cache)
+            return loss, LossCache(model, cache, loss_cache)
 
-        yield Case(label, forward, _language_model_backward, (ids, parameters))
-
-
-def _language_model_backward(dloss: Array, cache: Any) -> dict[str, Array]:
-    model, model_cache, loss_cache = cache
-    dlogits = layers.cross_entropy_backward(dloss, loss_cache)
-    gradients = model.backward(dlogits, model_cache)
-    return {name: gradients[name] for name in gradients.shapes}
+        yield Case(label, forward, loss_backward, (ids, parameters))
 
 
 _backward = LSTMLanguageModel.backward

@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from npllm import layers
-from npllm.evidence.case import Case, Generator
+from npllm.evidence.case import Case, Generator, LossCache, loss_backward
 from npllm.layers.arrays import Array
-from npllm.models import GPT, Llama
+from npllm.models import GPT, LanguageModel, Llama
 
 
 def trained(
-    build: Callable[..., Any], configurations: dict[str, dict[str, Any]], rng: Generator
+    kind: type[GPT] | type[Llama], configurations: dict[str, dict[str, Any]], rng: Generator
 ) -> Iterator[Case]:
     """Yield the loss of a model over its parameters, both ways that it is computed."""
     ids, targets = rng.integers(7, size=(3, 5)), rng.integers(7, size=(3, 5))
     targets[1, 2] = -100
     for label, config in configurations.items():
-        like = build(**config, dtype=np.float64)
+        build = partial(kind, **config)
+        like = build(dtype=np.float64)
         parameters = {n: rng.normal(size=s) / 2 for n, s in like.parameters.shapes.items()}
 
         def forward(
-            ids: Array, parameters: dict[str, Array], config: Any = config
-        ) -> tuple[Array, Any]:
+            ids: Array, parameters: dict[str, Array], build: Callable[..., LanguageModel] = build
+        ) -> tuple[Array, LossCache]:
             (dtype,) = {a.dtype for a in parameters.values()}
-            model = build(**config, seed=None, dtype=dtype)
+            model = build(seed=None, dtype=dtype)
             model.parameters.load(parameters)
             logits, cache = model.forward(ids, None, np.random.default_rng(5))
             loss, loss_cache = layers.cross_entropy_forward(logits, targets, reduction="sum")
-            return loss, (model, cache, loss_cache, ids)
+            return loss, LossCache(model, cache, loss_cache)
 
-        def backward(dloss: Array, cache: Any) -> dict[str, Array]:
-            model, model_cache, loss_cache, _ = cache
-            gradients = model.backward(
-                layers.cross_entropy_backward(dloss, loss_cache), model_cache
-            )
-            return {name: gradients[name] for name in gradients.shapes}
-
-        def at_once(dloss: Array, cache: Any) -> dict[str, Array]:
-            model, _, _, ids = cache
-            found = model.loss_and_gradients(ids, targets, None, np.random.default_rng(5))
+        def at_once(dloss: Array, cache: LossCache) -> dict[str, Array]:
+            found = cache.model.loss_and_gradients(ids, targets, None, np.random.default_rng(5))
             return {name: dloss * found.gradients[name] for name in found.gradients.shapes}
 
-        yield Case(label, forward, backward, (ids, parameters))
+        yield Case(label, forward, loss_backward, (ids, parameters))
         yield Case(f"{label}, loss and gradients at once", forward, at_once, (ids, parameters))
 
 
