@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from npllm.files import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def new_figure(width: float, height: float) -> Any:
+
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of matplotlib.
 
     Args:
@@ -25,7 +28,7 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_figure(figure: Any, out: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, out: str | os.PathLike[str]) -> None:
     """Write a figure as PNG.
 
     Raises:

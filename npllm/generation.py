@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
@@ -26,11 +27,16 @@ class Predictor(Protocol):
         """How many positions it has; None where there is no end to them."""
 
     def predict(
-        self, ids: Any, state: Any = None, *, lengths: Any = None, last: bool = False
+        self,
+        ids: npt.ArrayLike,
+        state: Any = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        last: bool = False,
     ) -> tuple[Array, Any]:
         """Return the logits (B, T, V), or (B, 1, V) of the last token, and the state after ids."""
 
-    def rows_of_state(self, state: Any, rows: Any) -> Any:
+    def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
         """Return the state of some of the batch's rows, in any order, repeated or not."""
 
 

@@ -6,7 +6,7 @@ import argparse
 import platform
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -103,7 +103,18 @@ def _table(section: Section) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _summary(sections: list[Section]) -> dict[str, Any]:
+class _Summary(TypedDict):
+    passed: bool
+    failed: int
+    parameters: int
+    elements: int
+    complex_step: dict[str, float]
+    torch: dict[str, float] | None
+    results: float | None
+    asymmetry: float
+
+
+def _summary(sections: list[Section]) -> _Summary:
     rows: list[Row] = [row for section in sections for row in section.rows]
     theirs = [row for row in rows if row.torch is not None]
     return {
@@ -127,7 +138,7 @@ def _worst(method: str, errors: dict[str, float]) -> str:
     return f"{method} {errors['relative']:.1e} ({errors['ulps']:.1f} ulps)"
 
 
-def _torch(summary: dict[str, Any]) -> str:
+def _torch(summary: _Summary) -> str:
     if summary["torch"] is None:
         return "torch is not installed"
     results = f"loss and final state {summary['results']:.1e}"

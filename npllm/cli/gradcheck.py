@@ -143,7 +143,7 @@ def _cases(name: str, rng: np.random.Generator) -> Iterator[tuple[Case, dict[str
         yield Case(*case[:4]), extra
 
 
-def _loaded(name: str) -> dict[str, Any]:
+def _loaded(name: str) -> dict[str, object]:
     """Run a file as Python runs a script."""
     Path(name).read_bytes()  # what keeps the file from being read is said as Python says it
     return runpy.run_path(name)

@@ -6,11 +6,13 @@ import argparse
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeAlias
 
 formatter = argparse.RawDescriptionHelpFormatter
 
-Commands = Any  # argparse's own name for it is private
+# argparse's own name for it is private
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run = Callable[[argparse.Namespace], int]  # a command, of its options
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
     # argparse asks this of commands and choices alike; its own words change with Python's version
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
+    def _check_value(self, action: argparse.Action, value: str) -> None:
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, no_such(value, action.choices))
 
@@ -68,7 +70,7 @@ def _closest(word: str, known: Iterable[str]) -> str:
 
 
 def add_command(
-    commands: Commands, name: str, summary: str, description: str, run: Any
+    commands: Commands, name: str, summary: str, description: str, run: Run
 ) -> argparse.ArgumentParser:
     """Add a command with its help and the function that runs it.
 

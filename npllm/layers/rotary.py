@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from npllm.layers.arrays import Array, Shape, check_shape
 
-Scaling = Mapping[str, Any]  # what a checkpoint calls rope_scaling
+Scaling = Mapping[str, object]  # what a checkpoint calls rope_scaling
 
 
 def rotary_frequencies(
@@ -98,15 +98,17 @@ def _checked(kind: str, given: Scaling) -> dict[str, float]:
     known, own = SCALINGS[kind], {name: x for name, x in given.items() if x is not None}
     if unknown := own.keys() - known.keys():
         raise ValueError(f"the {kind} scaling of rotary positions has no {min(unknown)}")
+    numbers = {}
     for name, x in own.items():
         if not isinstance(x, Real) or not 0 < float(x) < math.inf:
             raise ValueError(f"{name} of rotary positions must be positive and finite, got {x!r}")
+        numbers[name] = float(x)
     options = {}
     for name, default in known.items():
-        value = own.get(name, default)
+        value = numbers.get(name, default)
         if value is None:
             raise ValueError(f"the {kind} scaling of rotary positions needs {name}")
-        options[name] = float(value)
+        options[name] = value
     return options
 
 

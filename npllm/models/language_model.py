@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, Ids
 from npllm.models.parameters import Parameters
 
 
@@ -108,7 +108,7 @@ class LanguageModel(Protocol):
         """Return what there is to see of what :meth:`forward` returned the cache of."""
 
 
-def check_sizes(sizes: Mapping[str, Any]) -> dict[str, int]:
+def check_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
     """Return the sizes as Python integers.
 
     Raises:
@@ -135,7 +135,7 @@ def check_positive(**numbers: float) -> None:
             raise ValueError(f"{name} must be positive and finite, got {number}")
 
 
-def last_tokens(steps: int, lengths: npt.ArrayLike | None) -> Any:
+def last_tokens(steps: int, lengths: npt.ArrayLike | None) -> Ids:
     """Return where each row's last real token stands.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +57,7 @@ class Parameters(Mapping[str, Array]):
         if value is not self._vector:  # as it is after vector /= ...
             self._vector[...] = value
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # a copy, deep or pickled, must have views into its own vector
         return _rebuilt, (self.shapes, self.tied, self._vector.copy())
 
@@ -112,7 +111,9 @@ class Parameters(Mapping[str, Array]):
             self[name] = array
 
 
-def _rebuilt(shapes: Mapping[str, tuple[int, ...]], tied: Mapping[str, str], vector: Array) -> Any:
+def _rebuilt(
+    shapes: Mapping[str, tuple[int, ...]], tied: Mapping[str, str], vector: Array
+) -> Parameters:
     parameters = Parameters(shapes, vector.dtype, tied)
     parameters.vector[...] = vector
     return parameters

@@ -65,8 +65,8 @@ class HiddenCache(NamedTuple):
     positions: EmbeddingCache | None
     alike: bool  # whether all rows stand at the same positions
     dropout: DropoutCache
-    blocks: list[Any]
-    norm: Any
+    blocks: list[object]
+    norm: object
 
 
 class ForwardCache(NamedTuple):
@@ -130,7 +130,7 @@ class Transformer(ABC):
         return None
 
     @abstractmethod
-    def norm_forward(self, x: Array) -> tuple[Array, Any]:
+    def norm_forward(self, x: Array) -> tuple[Array, object]:
         """Normalize the last block's output."""
 
     @abstractmethod

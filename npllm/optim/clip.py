@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from npllm.optim.optimizer import as_vector, check_range
 
 
-def clip_global_norm(gradients: Any, max_norm: float) -> float:
+def clip_global_norm(gradients: object, max_norm: float) -> float:
     """Shorten the gradients, in place, to a Euclidean norm of ``max_norm`` where it is larger.
 
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013),

@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 PIECE = 16384
 
 
-def as_vector(parameters: Any, name: str) -> Array:
+def as_vector(parameters: object, name: str) -> Array:
     """Return the vector itself, or the ``vector`` of a model's parameters.
 
     Raises:
@@ -52,14 +52,14 @@ class Optimizer:
 
     carried: tuple[str, ...] = ()
 
-    def __init__(self, parameters: Any, lr: float) -> None:
+    def __init__(self, parameters: object, lr: float) -> None:
         check_range("lr", lr, 0.0)
         self.vector = as_vector(parameters, "parameters")
         self.lr = lr
         self.steps = 0
         self.state: dict[str, Array] = {name: np.zeros_like(self.vector) for name in self.carried}
 
-    def step(self, gradients: Any) -> None:
+    def step(self, gradients: object) -> None:
         """Move the parameters by one step; the gradients are only read.
 
         Args:

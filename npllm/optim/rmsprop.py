@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from npllm.optim.optimizer import Array, Optimizer, check_range
@@ -36,7 +34,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        parameters: Any,
+        parameters: object,
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,

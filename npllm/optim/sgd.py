@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from npllm.optim.optimizer import Array, Optimizer, check_range
 
 
@@ -35,7 +33,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Any,
+        parameters: object,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,

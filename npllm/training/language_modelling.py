@@ -6,10 +6,11 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from npllm.files import Json
 from npllm.models import MODELS, LanguageModel
 from npllm.text import (
     BytePairTokenizer,
@@ -159,7 +160,7 @@ class LanguageModellingOptions(RunOptions):
             return WordTokenizer.train(train, self.vocab_size, alphabet=text)
         return CharacterTokenizer.train(text)
 
-    def model_config(self, vocab_size: int) -> dict[str, Any]:
+    def model_config(self, vocab_size: int) -> dict[str, Json]:
         """Return what the model is made with; what is None is left to it."""
         config = {a: getattr(self, _OPTION_OF.get(a, a)) for a in MODELS[self.model].CHOICES}
         return {"vocab_size": vocab_size} | {a: v for a, v in config.items() if v is not None}
@@ -244,7 +245,7 @@ class LanguageModelling:
         """Return the model with fresh weights."""
         return self.options.make_model(len(self.tokenizer.vocabulary), rng)
 
-    def model_config(self) -> dict[str, Any]:
+    def model_config(self) -> dict[str, Json]:
         """Return what the model is made with."""
         return self.options.model_config(len(self.tokenizer.vocabulary))
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,8 +15,10 @@ LARGEST_LOSS = math.log(np.finfo(np.float64).max)
 # Of every run; those of its task stand behind the training loss, with val_ in front.
 OF_TRAINING = ("step", "train_loss", "learning_rate", "gradient_norm", "tokens_per_second")
 
+Record: TypeAlias = dict[str, float | None]  # a line: None where nothing was measured
 
-def new_record(metrics: tuple[str, ...]) -> dict[str, Any]:
+
+def new_record(metrics: tuple[str, ...]) -> Record:
     """Return a line without values.
 
     >>> list(new_record(("loss",)))[:4]
@@ -47,7 +49,7 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return lines
 
 
-def _is_record(line: Any) -> bool:
+def _is_record(line: object) -> bool:
     if not isinstance(line, dict) or not isinstance(line.get("step"), int):
         return False
     measured = {name: value for name, value in line.items() if name.startswith("val_")}

@@ -25,7 +25,7 @@ from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training.task import Task
 
 
-def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -> Any:
+def option(default: object, group: str, text: str, choices: tuple[str, ...] = ()) -> Any:
     """Return the field of an option: its default, its group in the help, and what it means."""
     return field(default=default, metadata={"group": group, "help": text, "choices": choices})
 

@@ -27,7 +27,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.optim import clip_global_norm
 from npllm.training.description import describe, load_options
-from npllm.training.metrics import LARGEST_LOSS, new_record, read_metrics
+from npllm.training.metrics import LARGEST_LOSS, Record, new_record, read_metrics
 from npllm.training.options import RunOptions
 from npllm.training.shards import Workers, sharded_loss_and_gradients, usual_shards, workers
 from npllm.training.task import Task
@@ -59,7 +59,7 @@ class Step:
     step: int
     loss: float
     tokens: int
-    record: dict[str, Any] | None
+    record: Record | None
 
 
 class Run:
@@ -253,7 +253,7 @@ class Run:
                 self._told.add(stray.name)
         return saved
 
-    def _restore(self, arrays: dict[str, Any], values: dict[str, Any]) -> None:
+    def _restore(self, arrays: dict[str, Array], values: dict[str, Any]) -> None:
         """Go on from a checkpoint's arrays and values, once all of them fit."""
         config = self.task.model_config()
         own = {name: value for name, value in self.model.config.items() if name in config}
@@ -305,7 +305,7 @@ class Run:
             loss, _ = score(*batch.arguments, state)
         return loss / batch.counted
 
-    def _record(self, norm: float, speed: float, pool: Workers | None) -> dict[str, Any]:
+    def _record(self, norm: float, speed: float, pool: Workers | None) -> Record:
         """Append a line of metrics, with validation where a pool is given."""
         record = new_record(self.task.metrics)
         record["step"] = self.step

@@ -7,10 +7,11 @@ A run takes steps, saves them and goes on from them, whatever its task is. The f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from npllm.files import Json
 from npllm.models import LanguageModel
 from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training.shards import Batch, Workers
@@ -57,7 +58,7 @@ class Task(Protocol):
     def make_model(self, rng: np.random.Generator) -> LanguageModel:
         """Return the model with fresh weights."""
 
-    def model_config(self) -> dict[str, Any]:
+    def model_config(self) -> dict[str, Json]:
         """Return what the model is made with."""
 
     def evaluate(self, model: LanguageModel, pool: Workers) -> dict[str, float]:
