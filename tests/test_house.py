@@ -1,10 +1,11 @@
-"""The house's own rules: no file and no function has outgrown its subject, options have names."""
+"""The house's own rules: sizes of files and functions, options with names, types that tell."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from npllm.evidence import SUBJECTS
 
 ROOT = Path(__file__).parents[1]
 LINES, FUNCTION_LINES = 500, 70
+FUNCTIONS_OF_ANY = 60  # fewer may say Any, or an alias of it, of their arguments or result
 FILES = sorted(
     path
     for folder in ("npllm", "tests", "benchmarks", "docs")
@@ -36,6 +38,38 @@ def long_functions(source: str) -> list[str]:
                 lines -= (first.end_lineno or 0) - first.lineno + 1
             if lines > FUNCTION_LINES:
                 found.append(f"{node.name}: {lines}")
+    return found
+
+
+def says(annotation: ast.expr | None, names: set[str]) -> bool:
+    """Return whether an annotation mentions a name; an array of Any says that it is an array."""
+    text = "" if annotation is None else ast.unparse(annotation).replace("NDArray[Any]", "")
+    return not names.isdisjoint(re.findall(r"\w+", text))
+
+
+def aliases_of_any(trees: Sequence[ast.Module]) -> set[str]:
+    """Return Any and the names, on the floor of a module, of what mentions it or another alias."""
+    values: list[tuple[str, ast.expr]] = []
+    for node in (node for tree in trees for node in tree.body):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            values += [
+                (target.id, node.value) for target in targets if isinstance(target, ast.Name)
+            ]
+    found = {"Any"}
+    while more := {name for name, value in values if says(value, found)} - found:
+        found |= more
+    return found
+
+
+def functions_of_any(trees: Sequence[ast.Module]) -> list[str]:
+    """Return the functions whose arguments or result are of Any."""
+    found, names = [], aliases_of_any(trees)
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = [arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)]
+            if any(says(a, names) for a in (node.returns, *(arg.annotation for arg in arguments))):
+                found.append(node.name)
     return found
 
 
@@ -74,3 +108,23 @@ def test_an_option_without_a_name_is_found() -> None:
         """Do nothing."""
 
     assert nameless_options(forward) == ["eps"]
+
+
+def test_few_functions_say_any() -> None:
+    files = [path for path in FILES if ROOT / "npllm" in path.parents and path.suffix == ".py"]
+    found = functions_of_any([ast.parse(path.read_text(encoding="utf-8")) for path in files])
+    assert len(found) < FUNCTIONS_OF_ANY, found
+
+
+def test_a_function_that_says_any_is_found() -> None:
+    source = """
+Array = npt.NDArray[Any]
+Tree = Any
+Nested: TypeAlias = "dict[str, Nested] | Tree"
+def array(x: Array, company: int) -> Array: ...
+def tree(x: Tree) -> None: ...
+class Layer:
+    def nested(self, *, x: Nested) -> None: ...
+    def result(self) -> tuple[int, Any]: ...
+"""
+    assert functions_of_any([ast.parse(source)]) == ["tree", "nested", "result"]
