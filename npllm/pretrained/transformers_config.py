@@ -202,7 +202,9 @@ def _rotary(keys: _Keys, context: int) -> tuple[float, dict[str, Json] | None]:
         raise ValueError("truncate of the yarn scaling is false: must be true for npllm's model")
     if kind == "yarn" and {"mscale", "mscale_all_dim"} <= set(scaling):
         raise ValueError("mscale of the yarn scaling is not read here")
-    if isinstance(kind, str) and kind in SCALINGS:
+    if not isinstance(kind, str):
+        raise ValueError(f"rope_type is {kind!r:.80}: must be a string")
+    if kind in SCALINGS:
         # anything else has no effect in transformers either
         scaling = {name: x for name, x in scaling.items() if name in SCALINGS[kind]}
     numbers: dict[str, float] = {}

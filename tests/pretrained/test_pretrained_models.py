@@ -269,6 +269,7 @@ REFUSED = [
     (LLAMA_CONFIG, "rope_theta", "many", "rope_theta is 'many'"),
     (LLAMA_CONFIG, "rope_scaling", "linear", "must be an object"),
     (LLAMA_CONFIG, "rope_scaling", {"type": "linear", "factor": 0}, "factor is 0"),
+    (LLAMA_CONFIG, "rope_scaling", {"type": ["linear"], "factor": 2}, "rope_type is .'linear'"),
     (LLAMA_CONFIG, "rope_scaling", {**LLAMA3, "low_freq_factor": 9}, "must be above low_freq"),
     (LLAMA_CONFIG, "rope_scaling", {**YARN, "mscale": 1, "mscale_all_dim": 1}, "mscale"),
     (LLAMA_CONFIG, "rope_scaling", {**YARN, "truncate": False}, "truncate"),
