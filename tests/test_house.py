@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from npllm import layers
 from npllm.evidence import SUBJECTS
+from npllm.models import MODELS
 
 ROOT = Path(__file__).parents[1]
 LINES, FUNCTION_LINES = 500, 70
@@ -97,9 +98,10 @@ def test_a_long_function_is_found() -> None:
 
 
 def test_the_options_of_every_forward_have_names() -> None:
-    found = {s.name: getattr(layers, f"{s.name}_forward", None) for s in SUBJECTS}
-    forwards = {name: forward for name, forward in found.items() if forward is not None}
-    assert len(forwards) > 20
+    homes = {s.name: importlib.import_module(s.home) for s in SUBJECTS if s.stem != "model"}
+    forwards = {name: getattr(home, f"{name}_forward") for name, home in homes.items()}
+    forwards |= {name: model.forward for name, model in MODELS.items()}
+    assert len(forwards) > 25
     assert {name: nameless_options(f) for name, f in forwards.items() if nameless_options(f)} == {}
 
 

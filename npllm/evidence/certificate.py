@@ -133,7 +133,7 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
     for _ in range(STEPS):
         batch = _batch(configuration, rng)
         result = model.loss_and_gradients(
-            batch.ids, batch.targets, state, np.random.default_rng(batch.seed)
+            batch.ids, batch.targets, state, rng=np.random.default_rng(batch.seed)
         )
         arrays = {n: model.parameters[n].copy() for n in model.parameters.shapes}
         for parameter, numeric in _complex_step(name, configuration, arrays, batch, state):
@@ -179,7 +179,7 @@ def _summed_loss(
     model = MODELS[name](**configuration.config, seed=None, dtype=dtype)
     model.parameters.load(arrays)
     given = None if state is None else tuple(a.astype(dtype) for a in state)
-    logits, cache = model.forward(batch.ids, given, np.random.default_rng(batch.seed))
+    logits, cache = model.forward(batch.ids, given, rng=np.random.default_rng(batch.seed))
     loss, loss_cache = cross_entropy_forward(logits, batch.targets, reduction="sum")
     return loss, LossCache(model, cache, loss_cache)
 

@@ -60,7 +60,7 @@ class LanguageModel(Protocol):
         """How many positions it has; None where there is no end to them."""
 
     def forward(
-        self, ids: npt.ArrayLike, state: Any = None, rng: np.random.Generator | None = None
+        self, ids: npt.ArrayLike, state: Any = None, *, rng: np.random.Generator | None = None
     ) -> tuple[Array, Any]:
         """Return the logits (B, T, V) and the backward's cache."""
 
@@ -72,6 +72,7 @@ class LanguageModel(Protocol):
         ids: npt.ArrayLike,
         targets: npt.ArrayLike,
         state: Any = None,
+        *,
         rng: np.random.Generator | None = None,
     ) -> LossAndGradients:
         """Return the summed cross-entropy of the targets, its gradients, number and state."""

@@ -149,6 +149,7 @@ class LSTMLanguageModel:
         self,
         ids: npt.ArrayLike,
         state: State | None = None,
+        *,
         rng: np.random.Generator | None = None,
     ) -> tuple[Array, ForwardCache]:
         """Return the logits of the next token at every position, and the backward's cache.
@@ -241,6 +242,7 @@ class LSTMLanguageModel:
         ids: npt.ArrayLike,
         targets: npt.ArrayLike,
         state: State | None = None,
+        *,
         rng: np.random.Generator | None = None,
     ) -> LossAndGradients:
         """Return the summed cross-entropy of the targets, its gradients, number and final state.
@@ -252,7 +254,7 @@ class LSTMLanguageModel:
             rng: as for :meth:`forward`.
         """
         targets = np.asarray(targets)
-        logits, cache = self.forward(ids, state, rng)
+        logits, cache = self.forward(ids, state, rng=rng)
         loss, loss_cache = cross_entropy_forward(logits, targets, reduction="sum")
         gradients = self.backward(cross_entropy_backward(1.0, loss_cache), cache)
         tokens = int(np.count_nonzero(targets != -100))

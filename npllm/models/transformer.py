@@ -141,9 +141,9 @@ class Transformer(ABC):
         self,
         ids: npt.ArrayLike,
         state: Memory | None = None,
+        *,
         rng: np.random.Generator | None = None,
         lengths: npt.ArrayLike | None = None,
-        *,
         keep: bool = True,
         tiled: bool = True,
     ) -> tuple[tuple[Array, Memory], HiddenCache]:
@@ -216,6 +216,7 @@ class Transformer(ABC):
         self,
         ids: npt.ArrayLike,
         state: Memory | None = None,
+        *,
         rng: np.random.Generator | None = None,
         lengths: npt.ArrayLike | None = None,
     ) -> tuple[Array, ForwardCache]:
@@ -237,7 +238,9 @@ class Transformer(ABC):
                 batch, or there are more tokens than the model has positions.
         """
         # the cache shows the attention weights: all of them are held
-        (h, memory), hidden_cache = self.hidden_forward(ids, state, rng, lengths, tiled=False)
+        (h, memory), hidden_cache = self.hidden_forward(
+            ids, state, rng=rng, lengths=lengths, tiled=False
+        )
         logits, head_cache = linear_forward(h, self.parameters[self.HEAD])  # (B, T, V)
         return logits, ForwardCache(memory, hidden_cache, head_cache)
 
@@ -273,6 +276,7 @@ class Transformer(ABC):
         ids: npt.ArrayLike,
         targets: npt.ArrayLike,
         state: None = None,
+        *,
         rng: np.random.Generator | None = None,
     ) -> LossAndGradients:
         """Return the summed cross-entropy of the targets, its gradients and their number.
@@ -286,7 +290,7 @@ class Transformer(ABC):
             rng: as for :meth:`forward`.
         """
         targets = np.asarray(targets)
-        (h, _), cache = self.hidden_forward(ids, state, rng)
+        (h, _), cache = self.hidden_forward(ids, state, rng=rng)
         loss, loss_cache = linear_cross_entropy_forward(h, self.parameters[self.HEAD], targets)
         dh, dhead = linear_cross_entropy_backward(1.0, loss_cache)
         gradients = self.hidden_backward(dh, cache)
@@ -311,7 +315,7 @@ class Transformer(ABC):
             lengths: as for :meth:`forward`.
             last: return the logits (B, 1, V) of each row's last real token alone.
         """
-        (h, memory), _ = self.hidden_forward(ids, state, None, lengths, keep=False)
+        (h, memory), _ = self.hidden_forward(ids, state, lengths=lengths, keep=False)
         if last:
             h = h[np.arange(len(h)), last_tokens(h.shape[1], lengths)][:, None]
         logits, _ = linear_forward(h, self.parameters[self.HEAD])

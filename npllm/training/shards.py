@@ -129,7 +129,7 @@ def sharded_loss_and_gradients(
         rows = slice(shards[n][0], shards[n][-1] + 1)
         part = None if state is None else model.rows_of_state(state, rows)
         own = None if seeds is None else np.random.default_rng(int(seeds[n]))
-        return model.loss_and_gradients(*batch.rows(rows).arguments, part, own)
+        return model.loss_and_gradients(*batch.rows(rows).arguments, part, rng=own)
 
     results = pool.map(shard, range(len(shards)))
     first, *others = results

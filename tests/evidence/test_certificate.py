@@ -87,8 +87,8 @@ def test_torch_sees_another_loss_and_another_state(
     assert right < TOLERANCE
     for change in ({"loss": 2.0}, {"state": lambda state: (state[0], 1.001 * state[1])}):
 
-        def other(self: Any, *args: Any, change: Any = change, f: Any = LOSS) -> Any:
-            result = f(self, *args)
+        def other(self: Any, *args: Any, rng: Any, change: Any = change, f: Any = LOSS) -> Any:
+            result = f(self, *args, rng=rng)
             new = {k: v(result.state) if callable(v) else v for k, v in change.items()}
             return result._replace(**new)
 

@@ -126,8 +126,8 @@ def test_weights_move_to_torch_and_back_byte_for_byte(config, dtype, twin, torch
 def test_loss_and_gradients_are_the_steps_put_together(config, dropout):
     model = make(config, dropout=dropout)
     ids, targets, state = draw(model)
-    result = model.loss_and_gradients(ids, targets, state, np.random.default_rng(1))
-    logits, cache = model.forward(ids, state, np.random.default_rng(1))
+    result = model.loss_and_gradients(ids, targets, state, rng=np.random.default_rng(1))
+    logits, cache = model.forward(ids, state, rng=np.random.default_rng(1))
     loss, loss_cache = cross_entropy_forward(logits, targets, reduction="sum")
     gradients = model.backward(cross_entropy_backward(1.0, loss_cache), cache)
     assert result.loss == loss
@@ -170,9 +170,9 @@ def test_predict_is_forward_without_dropout():
     model, plain = make(CONFIGS["two layers"], dropout=0.5), make(CONFIGS["two layers"])
     ids, _, state = draw(model)
     np.testing.assert_array_equal(model.predict(ids, state)[0], plain.forward(ids, state)[0])
-    dropped = model.forward(ids, state, np.random.default_rng(0))[0]
+    dropped = model.forward(ids, state, rng=np.random.default_rng(0))[0]
     assert not np.array_equal(dropped, model.predict(ids, state)[0])
-    again = model.forward(ids, state, np.random.default_rng(0))[0]
+    again = model.forward(ids, state, rng=np.random.default_rng(0))[0]
     np.testing.assert_array_equal(dropped, again)
 
 
@@ -200,7 +200,7 @@ def test_the_dtype_is_kept(config, dtype):
     predicted, final = model.predict(ids)
     arrays = [logits, loss, *cache.state, *gradients.values(), predicted, *final]
     if dtype != np.complex128:  # masks are drawn for real numbers
-        result = model.loss_and_gradients(ids, targets, state, np.random.default_rng(0))
+        result = model.loss_and_gradients(ids, targets, state, rng=np.random.default_rng(0))
         arrays += [*result.gradients.values(), *result.state]
     assert {a.dtype for a in arrays} == {np.dtype(dtype)}
 

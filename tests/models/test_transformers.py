@@ -285,7 +285,7 @@ def test_dropout_is_drawn_from_the_generator(build: Any) -> None:
     model = filled(build(11, 9, 12, 2, 3, dropout=0.5, dtype=np.float64))
 
     def run(rng: Any) -> Any:
-        return model.forward(IDS, None, rng)[0]
+        return model.forward(IDS, rng=rng)[0]
 
     one, same, other = (run(np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

@@ -91,7 +91,7 @@ def model_cases(rng: Generator) -> Iterator[Case]:
             model = build(seed=None, dtype=dtype)
             model.parameters.load(parameters)
             logits, cache = model.forward(
-                ids, (state[0].astype(dtype), state[1].astype(dtype)), np.random.default_rng(5)
+                ids, (state[0].astype(dtype), state[1].astype(dtype)), rng=np.random.default_rng(5)
             )
             loss, loss_cache = layers.cross_entropy_forward(logits, targets)
             return loss, LossCache(model, cache, loss_cache)

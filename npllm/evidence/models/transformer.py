@@ -31,12 +31,12 @@ def trained(
             (dtype,) = {a.dtype for a in parameters.values()}
             model = build(seed=None, dtype=dtype)
             model.parameters.load(parameters)
-            logits, cache = model.forward(ids, None, np.random.default_rng(5))
+            logits, cache = model.forward(ids, None, rng=np.random.default_rng(5))
             loss, loss_cache = layers.cross_entropy_forward(logits, targets, reduction="sum")
             return loss, LossCache(model, cache, loss_cache)
 
         def at_once(dloss: Array, cache: LossCache) -> dict[str, Array]:
-            found = cache.model.loss_and_gradients(ids, targets, None, np.random.default_rng(5))
+            found = cache.model.loss_and_gradients(ids, targets, None, rng=np.random.default_rng(5))
             return {name: dloss * found.gradients[name] for name in found.gradients.shapes}
 
         yield Case(label, forward, loss_backward, (ids, parameters))
