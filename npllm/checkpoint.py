@@ -52,10 +52,12 @@ def save_checkpoint(
     vocabularies: Mapping[str, TrainedTokenizer],
     arrays: Mapping[str, Array],
     values: Mapping[str, object],
+    previous: int | None = None,
 ) -> Path:
     """Write the checkpoint of a step into a run's directory; remove those before it.
 
-    What stands in its place and is no checkpoint is given another name, and a warning logged.
+    What stands in its place and is not the same, bit for bit, is given another name, and a warning
+    logged.
 
     Args:
         directory: the run's, must exist.
@@ -64,13 +66,12 @@ def save_checkpoint(
         vocabularies: are written beside them, by name; a language model's is ``tokenizer``.
         arrays: what training needs besides, as arrays.
         values: what training needs besides, as JSON holds it.
+        previous: the step of the checkpoint that this one takes the place of.
 
     Returns:
         The checkpoint's directory.
     """
-    final = directory / f"checkpoint-{step:08d}"
-    if _is_checkpoint(final):  # the run was stopped at the step where it had just been saved
-        return final
+    final = path_of(directory, step)
     kind = next(name for name, model_class in MODELS.items() if isinstance(model, model_class))
     header = {"format": FORMAT, "version": VERSION}
     described = {
@@ -78,9 +79,10 @@ def save_checkpoint(
         "model": kind,
         "config": model.config,
         "dtype": model.parameters.vector.dtype.name,
-        "vocabularies": [*vocabularies],
         **{name: tokenizer.to_dict() for name, tokenizer in vocabularies.items()},
     }
+    if [*vocabularies] != ["tokenizer"]:  # as it is where nothing is said
+        described["vocabularies"] = [*vocabularies]
     temporary = temporary_name(final)
     temporary.mkdir()
     try:
@@ -89,6 +91,9 @@ def save_checkpoint(
         write_json(temporary / "model.json", described)
         write_json(temporary / "training.json", {**header, "step": step, **values})
         flush(temporary)
+        if _is_checkpoint(final) and _content(final) == _content(temporary):
+            shutil.rmtree(temporary)
+            return final
         if os.path.lexists(final):
             _set_aside(final)
         temporary.rename(final)
@@ -96,22 +101,31 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     flush(directory)
-    tidy(directory, step)
+    tidy(final, previous)
     return final
+
+
+def _content(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
 
 
 def _set_aside(path: Path) -> None:
     """Give what stands in a checkpoint's place another name: it may be of use to somebody."""
     aside = temporary_name(path).with_suffix(".aside")
     path.rename(aside)
-    _log.warning("%s is no checkpoint of npllm, and was in the way: it is %s now", path, aside.name)
+    _log.warning("%s was not written by this run, and was in the way: it is %s now", path, aside)
 
 
-def tidy(directory: Path, step: int) -> None:
-    """Remove the checkpoints of the steps before one, and what a crash left unfinished."""
+def tidy(latest: Path, previous: int | None = None) -> None:
+    """Remove the run's checkpoints of the steps before its latest, and what a crash left.
+
+    The one of the step ``previous`` is known to be the run's; others are where they are alike.
+    """
+    directory = latest.parent
     for path in checkpoints(directory):
-        if step_of(path) < step:  # under another name first: no half of it looks like a checkpoint
-            path.rename(temporary_name(path))
+        own = step_of(path) == previous or _is_alike(path, latest)
+        if step_of(path) < step_of(latest) and own:
+            path.rename(temporary_name(path))  # first: no half of it looks like a checkpoint
     for path in directory.glob("checkpoint-*.tmp"):
         if _UNFINISHED.fullmatch(path.name) and _is_folder(path):
             shutil.rmtree(path)
@@ -136,12 +150,23 @@ def _is_checkpoint(path: Path) -> bool:
     return _is_folder(path) and not _lacking(path)
 
 
+def _is_alike(path: Path, own: Path) -> bool:
+    """Whether it holds what a run writes, nothing else, and of the same model and tokenizer."""
+    described = [(each / "model.json").read_bytes() for each in (path, own)]
+    return {file.name for file in path.iterdir()} == set(_FILES) and described[0] == described[1]
+
+
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
 def _lacking(path: Path) -> list[str]:
     return [name for name in _FILES if not (path / name).is_file()]
+
+
+def path_of(directory: Path, step: int) -> Path:
+    """Return where a run's checkpoint of a step is."""
+    return directory / f"checkpoint-{step:08d}"
 
 
 def step_of(path: Path) -> int:
@@ -209,6 +234,8 @@ def load_model_and_vocabularies(
             **described["config"], seed=None, dtype=np.dtype(described["dtype"])
         )
         names = described.get("vocabularies", ["tokenizer"])
+        if not isinstance(names, list):
+            raise ValueError(f"vocabularies must be a list of names, got {names!r:.80}")
         vocabularies = {str(name): tokenizer_from_dict(described[name]) for name in names}
         tokens = len(vocabularies["tokenizer"].vocabulary)
     except (KeyError, TypeError, ValueError, MemoryError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with open(temporary, "xb") as file:  # x: exclusive, so that it follows no link either
             yield file
+            _keep_rights(path, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -47,6 +49,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename in (temporary, os.fspath(temporary)):
             error.filename, error.filename2 = os.fspath(path), None  # the name that people know
         raise
+
+
+def _keep_rights(path: Path, file: BinaryIO) -> None:
+    """Give a file the rights of the one that it will replace."""
+    if hasattr(os, "fchmod") and path.is_file() and not path.is_symlink():
+        os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -8,12 +8,15 @@ has one thread wherever npllm works, unless a person asks for more; it is held t
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
-_HOLDS: list[int] = []  # those in force
+_LOCK = threading.RLock()
+_HOLDS: dict[object, int] = {}  # those in force, the latest last; they may end in any order
+_BEFORE: list[threadpool_limits] = []  # what restores BLAS once none is in force
 
 
 def available_cores() -> int:
@@ -40,12 +43,32 @@ def blas_held(threads: int | None = None) -> Iterator[None]:
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    if threads is None and _HOLDS:
+    key = object()
+    with _LOCK:
+        before = _held()
+        _HOLDS[key] = threads or before or 1
+        _apply(before)
+    try:
         yield
+    finally:
+        with _LOCK:
+            before = _held()
+            del _HOLDS[key]
+            _apply(before)
+
+
+def _held() -> int | None:
+    """Return to how many threads BLAS is held; None where nobody holds it."""
+    return next(reversed(_HOLDS.values()), None)
+
+
+def _apply(before: int | None) -> None:
+    threads = _held()
+    if threads == before:
         return
-    with threadpool_limits(threads or 1, "blas"):
-        _HOLDS.append(threads or 1)
-        try:
-            yield
-        finally:
-            _HOLDS.pop()
+    if before is None:
+        _BEFORE.append(threadpool_limits(threads, "blas"))
+    elif threads is None:
+        _BEFORE.pop().restore_original_limits()
+    else:
+        threadpool_limits(threads, "blas")

@@ -20,7 +20,7 @@ from npllm.checking.methods import (
     mass_of,
     precision_of,
 )
-from npllm.checking.neighbourhood import GENTLER, Neighbourhood
+from npllm.checking.neighbourhood import CANCELLED, GENTLER, Neighbourhood
 from npllm.checking.pair import Direction, Pair, Probe, drawn, is_float, product
 from npllm.checking.report import ArgumentReport, Cause, Comparison
 from npllm.checking.trees import Array, leaves
@@ -131,10 +131,10 @@ class ArgumentCheck:
             return False
         off = abs(product(earlier, 0) - numeric.value)
         limit = math.sqrt(self.limits[method]) * max(_norm(earlier), abs(numeric.value))
-        if off <= limit + self._out_of_sight(method, name, gradient, [0], np.ones(1)):
-            return False
-        # what uses something of its own is wrong at other points too
-        return not self.nearby.right_when_gentler(method, name, [0], 0, off)
+        limit += self._out_of_sight(method, name, gradient, [0], np.ones(1))
+        # and what remains where all of it cancels
+        limit += CANCELLED * self.pair.eps * self.nearby.uncancelled(name)
+        return bool(off > limit)
 
     def _compare(
         self, method: Method, name: str, gradient: Array, directions: list[Direction]
@@ -192,11 +192,12 @@ class ArgumentCheck:
         analytic = np.array([product(gradient, direction) for direction in directions])
         largest = max(np.abs(analytic).max(), np.abs(numeric).max())
         of_halves = 4 * floor  # half the step has twice the rounding
+        gross = max(GROSS, self.limits["central"]) * largest + of_halves
         for k in np.argsort(-np.abs(analytic - numeric)):
             half = DERIVATIVES["central"](probe.line(name, directions[k]), h / 2)
             numeric[k] = (4 * half.value - numeric[k]) / 3
             floor = max(floor, 2 * half.rounding)
-            if not abs(analytic[k] - numeric[k]) <= GROSS * largest:
+            if not abs(analytic[k] - numeric[k]) <= gross:
                 return max(floor, of_halves)
         return floor
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _SAYS_WHAT_IT_MUST_BE = re.compile(r" (must|needs|is for) ")
+_OF_A_FILE = re.compile(r"\S*[\w/\\]\.(json|jsonl|safetensors|gguf)\b")
 _QUOTED = r"""(?<!\w)'[^']*'(?!\w)|"[^"]*\""""
 
 
@@ -42,13 +43,14 @@ def with_flags(message: str, flags: Mapping[str, str], given: Iterable[str] = ()
     Args:
         message: one line.
         flags: what each name becomes.
-        given: what the user gave, which is left alone, as are paths and whatever is in quotes.
+        given: what the user gave, which is left alone, as are paths and whatever is in quotes, and
+            a message that begins with the name of a file: it is the file's words that are wrong.
 
     >>> flags = {"kv_heads": "--kv-heads", "heads": "--heads"}
     >>> with_flags("kv_heads must divide heads=4, got 3: use fewer heads", flags)
     '--kv-heads must divide --heads=4, got 3: use fewer heads'
     """
-    if not flags:
+    if not flags or _OF_A_FILE.match(message):
         return message
     kept = [rf"(?<!\w){re.escape(' '.join(text.split()))}(?!\w)" for text in given if text.strip()]
     names = rf"(?<![\w./\\-])(?P<name>{'|'.join(map(re.escape, flags))})(?![\w/\\-]|\.\w)"

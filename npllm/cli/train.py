@@ -23,7 +23,7 @@ from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, positive, seed
 from npllm.models import MODELS
 from npllm.sampling import Sampling
-from npllm.training import LanguageModellingOptions, Run
+from npllm.training import LanguageModellingOptions, Run, RunOptions
 from npllm.training.description import load_options
 
 _DESCRIPTION = """\
@@ -63,8 +63,10 @@ def add(commands: Commands) -> None:
     )
     groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
     hints = typing.get_type_hints(LanguageModellingOptions)
+    of_every_run = {option.name for option in fields(RunOptions)}
     flags = {option.name: flag_of(option.name) for option in fields(LanguageModellingOptions)}
-    for option in fields(LanguageModellingOptions):
+    # the task's own come first
+    for option in sorted(fields(LanguageModellingOptions), key=lambda o: o.name in of_every_run):
         assert option.default is not MISSING
         kind, text = hints[option.name], with_flags(option.metadata["help"], flags)
         if option.default is not None:
@@ -119,6 +121,13 @@ def _create(options: argparse.Namespace) -> Run:
     model = given.get("model", LanguageModellingOptions.model)
     if given.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
         raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
+    if options.out is not None and not Path(options.out).name:
+        raise ValueError(f"--out must name a new directory, got {options.out}")
+    if options.out is not None and Path(options.out, "run.json").exists():
+        raise ValueError(
+            f"{options.out} already holds a run: go on with --resume {options.out}, or choose "
+            "another --out"
+        )
     chosen = LanguageModellingOptions(**given)
     return Run.create(_free_directory(chosen.model) if options.out is None else options.out, chosen)
 

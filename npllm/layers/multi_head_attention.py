@@ -106,6 +106,8 @@ def multi_head_attention_forward(
     True
     """
     kv_heads = heads if kv_heads is None else kv_heads
+    if sight.offset:
+        raise ValueError(f"the offset follows from the past, and must be 0, got {sight.offset}")
     if kv_heads < 1 or heads % kv_heads:
         raise ValueError(f"kv_heads must divide heads, {heads}, got {kv_heads}")
     qh, kh, vh = _split(q, heads, "q"), _split(k, kv_heads, "k"), _split(v, kv_heads, "v")
@@ -180,7 +182,9 @@ def multi_head_attention_backward(
         q_cache, k_cache = rotary_caches
         dq, dk = rotary_backward(dq, q_cache), rotary_backward(dk, k_cache)
     # q, k, v = split(q), split(k), split(v)
-    return _joined(dq), _joined(dk), _joined(dv), *(d.reshape(bias_shape or ()) for d in dbias)
+    if bias_shape is not None:
+        dbias = [d.reshape(bias_shape) for d in dbias]
+    return _joined(dq), _joined(dk), _joined(dv), *dbias
 
 
 def multi_head_attention_weights(cache: MultiHeadAttentionCache) -> Array:

@@ -206,16 +206,14 @@ class Llama(Transformer):
     """
 
     CHOICES: ClassVar[tuple[str, ...]] = (
-        *(
-            "context",
-            "width",
-            "num_layers",
-            "heads",
-            "kv_heads",
-            "dropout",
-            "tie_weights",
-            "window",
-        ),
+        "context",
+        "width",
+        "num_layers",
+        "heads",
+        "kv_heads",
+        "dropout",
+        "tie_weights",
+        "window",
     )
     TOKENS = "model.embed_tokens.weight"
     POSITIONS = None

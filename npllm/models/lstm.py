@@ -88,7 +88,11 @@ class LSTMLanguageModel:
     """
 
     CHOICES: ClassVar[tuple[str, ...]] = (
-        *("embed_size", "hidden_size", "num_layers", "dropout", "tie_weights"),
+        "embed_size",
+        "hidden_size",
+        "num_layers",
+        "dropout",
+        "tie_weights",
     )
 
     def __init__(

@@ -32,10 +32,9 @@ def plot_run(directory: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
     loss.plot(validated_steps, [r["val_loss"] for r in validated], "o-", label="validation")
     loss.set(xlabel="step", ylabel="loss (nats per token)", title="Cross-entropy")
     training = [math.exp(min(r["train_loss"], LARGEST_LOSS)) for r in records]
+    measured = [math.exp(min(r["val_loss"], LARGEST_LOSS)) for r in validated]
     perplexity.plot(steps, training, label="training", linewidth=1)
-    perplexity.plot(
-        validated_steps, [r["val_perplexity"] for r in validated], "o-", label="validation"
-    )
+    perplexity.plot(validated_steps, measured, "o-", label="validation")
     perplexity.set(xlabel="step", ylabel="perplexity", title="Perplexity", yscale="log")
     for axes in (loss, perplexity):
         axes.grid(alpha=0.3)

@@ -246,8 +246,9 @@ class LanguageModelling:
         return self.options.make_model(len(self.tokenizer.vocabulary), rng)
 
     def model_config(self) -> dict[str, Json]:
-        """Return what the model is made with."""
-        return self.options.model_config(len(self.tokenizer.vocabulary))
+        """Return the config of the model, its own defaults filled in."""
+        config = self.options.model_config(len(self.tokenizer.vocabulary))
+        return dict(MODELS[self.options.model](**config, seed=None).config)
 
     def evaluate(self, model: LanguageModel, pool: Workers) -> dict[str, float]:
         """Return loss, perplexity and bits per character of the held-out text."""

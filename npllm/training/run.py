@@ -35,8 +35,8 @@ from npllm.training.task import Task
 # Numbers of a layer below which a shard is not worth a thread: handing Python's lock over costs
 # more; see benchmarks/.
 SMALLEST_SHARD = 2048
-# What the arrays of a carried state were called when there was one kind of it.
-_OLD_STATE = {"state.h": "state.0", "state.c": "state.1"}
+# The arrays of a carried state in a checkpoint: an LSTM's, and whatever others there may be.
+_STATES = ("state.h", "state.c")
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class Run:
         self._schedule = options.make_schedule()
         self._state: tuple[Array, ...] | None = None
         self._loss_sum, self._loss_count = 0.0, 0
+        self._saved = -1  # at which step
         self._told: set[str] = set()  # of what else is named as a checkpoint
 
     @classmethod
@@ -210,10 +211,11 @@ class Run:
         except Timeout:
             raise ValueError(f"{busy}: wait for it, or stop it") from None
         try:
-            latest = checkpoint.latest_step(self.directory)
-            if latest > self.step:
+            found = checkpoint.checkpoints(self.directory)
+            if found and checkpoint.step_of(found[-1]) > self.step:
                 raise ValueError(f"{busy}, or was in the meantime: resume it again")
-            checkpoint.tidy(self.directory, latest)
+            if found:
+                checkpoint.tidy(found[-1])
             yield
         finally:
             lock.release()
@@ -231,9 +233,11 @@ class Run:
             raise DivergedError(self._diverged("a parameter is not finite", self.step))
         if not (loss := self._next_loss()) < LARGEST_LOSS:
             raise DivergedError(self._diverged(f"the next loss is {loss}", self.step))
+        if self._saved == self.step:  # it was stopped where it had just been saved
+            return checkpoint.path_of(self.directory, self.step)
         files.flush(self.metrics_path)
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
-        arrays |= {f"state.{n}": array for n, array in enumerate(self._state or ())}
+        arrays |= {_state_name(n): array for n, array in enumerate(self._state or ())}
         saved = checkpoint.save_checkpoint(
             self.directory,
             self.step,
@@ -246,7 +250,9 @@ class Run:
                 "loss_sum": self._loss_sum,
                 "loss_tokens": self._loss_count,
             },
+            previous=self._saved,
         )
+        self._saved = self.step
         for stray in checkpoint.strays(self.directory, saved):
             if stray.name not in self._told:
                 _log.warning("%s was not written by this run and is left alone: move it", stray)
@@ -255,17 +261,16 @@ class Run:
 
     def _restore(self, arrays: dict[str, Array], values: dict[str, Any]) -> None:
         """Go on from a checkpoint's arrays and values, once all of them fit."""
-        config = self.task.model_config()
-        own = {name: value for name, value in self.model.config.items() if name in config}
-        if own != config or self.model.parameters.vector.dtype != self.options.dtype:
-            raise ValueError(f"its model is {self.model.config}, the run's {config}")
+        config, dtype = self.task.model_config(), self.model.parameters.vector.dtype
+        if self.model.config != config or dtype != self.options.dtype:
+            raise ValueError(f"its model is {self.model.config}, {dtype}, the run's {config}")
         step, taken, tokens = (values[n] for n in ("step", "optimizer_steps", "loss_tokens"))
         if not all(isinstance(count, int) and count >= 0 for count in (step, taken, tokens)):
             raise ValueError(f"its counts of steps and tokens are {step}, {taken}, {tokens}")
         rule = "optimizer."
         carried = {n[len(rule) :]: array for n, array in arrays.items() if n.startswith(rule)}
-        named = {_OLD_STATE.get(name, name): array for name, array in arrays.items()}
-        state = tuple(a for name, a in sorted(named.items()) if name.startswith("state."))
+        count = sum(name.startswith("state.") for name in arrays)
+        state = tuple(arrays[_state_name(n)] for n in range(count))
         expected = [a.shape for a in self.model.initial_state(self.task.batch_size) or ()]
         if state and [array.shape for array in state] != expected:
             raise ValueError(f"its state must have shapes {expected}")
@@ -273,7 +278,7 @@ class Run:
         self._rng.bit_generator.state = values["generator"]
         self._loss_sum, self._loss_count = float(values["loss_sum"]), tokens
         self._state = state or None
-        self.step = step
+        self.step = self._saved = step
 
     def _take_step(self, pool: Workers) -> tuple[float, float, int]:
         """Return the mean loss, the gradient's norm and how many tokens they are over."""
@@ -339,3 +344,7 @@ class Run:
         ]
         kept = f"; the checkpoint {found[-1]} is good" if found else ""
         return f"training diverged at step {step}, {what}: {lower}{kept}"
+
+
+def _state_name(n: int) -> str:
+    return _STATES[n] if n < len(_STATES) else f"state.{n}"

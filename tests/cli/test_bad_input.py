@@ -101,7 +101,7 @@ def test_other_values_out_of_range(train, argument, fragment):
 
 def test_a_directory_that_holds_a_run(refused, tiny):
     line = refused("train", "--data=text", "--out=run", *tiny)
-    assert "run already holds a run: resume it, or choose another directory" in line
+    assert "run already holds a run: go on with --resume run, or choose another --out" in line
 
 
 def test_a_directory_that_holds_files(refused, place, tiny):

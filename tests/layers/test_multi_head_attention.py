@@ -170,6 +170,14 @@ def test_what_is_added_to_the_scores_or_hides_them_is_each_heads_own(shape, tile
     assert_close(dbias, unbroadcast(expected, shape), floor=1)
 
 
+def test_the_offset_is_that_of_the_past():
+    x = np.zeros((1, 2, 4))
+    with pytest.raises(
+        ValueError, match=r"^the offset follows from the past, and must be 0, got 3$"
+    ):
+        multi_head_attention_forward(x, x, x, 2, sight=Sight(causal=True, offset=3))
+
+
 def test_a_tile_has_no_dropout():
     x = np.zeros((1, 2, 4))
     with pytest.raises(ValueError, match=r"tiled attention has no dropout, got 0\.5"):

@@ -136,3 +136,39 @@ def test_the_command_line_says_it_in_one_line(create, capsys):
     assert errors.splitlines() == [
         f"{run.directory / STRAY} was not written by this run and is left alone: move it"
     ]
+
+
+def another_run(create, directory, step):
+    """A complete checkpoint of a run with another seed, under the name of a step."""
+    other = create(seed=9)
+    advance(other, 1)
+    path = directory / f"checkpoint-{step:08d}"
+    shutil.copytree(checkpoint.latest_checkpoint(other.directory), path)
+    return path
+
+
+def test_another_run_s_checkpoint_takes_no_step_s_place(create, finished, caplog):
+    run = create()
+    training = run.train()
+    next(training)
+    foreign = weights(another_run(create, run.directory, 12))
+    list(training)
+    assert weights(run.directory / LAST).items() <= finished().items()
+    (aside,) = run.directory.glob("*.aside")
+    assert weights(aside) == foreign
+    assert {p.name for p in checkpoint.checkpoints(run.directory)} == {LAST}
+    assert "was in the way" in caplog.records[-1].getMessage()
+
+
+def test_what_is_not_only_a_run_s_is_not_removed(create, caplog):
+    run = create()
+    training = run.train()
+    next(training)
+    copy = another_run(create, run.directory, 1)
+    (copy / "notes.txt").write_text("years of work")
+    before = content(copy)
+    list(training)
+    assert content(copy) == before
+    assert {p.name for p in checkpoint.checkpoints(run.directory)} == {copy.name, LAST}
+    (record,) = caplog.records
+    assert f"{copy.name} was not written by this run" in record.getMessage()

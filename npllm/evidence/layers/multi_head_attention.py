@@ -224,8 +224,8 @@ MULTI_HEAD_ATTENTION_MISTAKES = [
         "(K, G) and (G, K) hold as many heads.",
         "The right slices in the wrong order.",
         _backward,
-        "d.reshape(bias_shape or ())",
-        "d.swapaxes(-4, -3).reshape(bias_shape or ())",
+        "d.reshape(bias_shape)",
+        "d.swapaxes(-4, -3).reshape(bias_shape)",
         cause="permuted",
     ),
 ]
