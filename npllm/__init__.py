@@ -7,7 +7,7 @@ B     batch: sequences side by side
 T     time: positions in a sequence (Tq queries, Tk keys)
 V     vocabulary: token classes
 E     embedding width
-H     hidden width of an LSTM (P where it is projected)
+H     hidden width of a recurrent layer (P where it is projected)
 N     attention heads
 D     width of one attention head
 L     layers
