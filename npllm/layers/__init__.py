@@ -34,6 +34,7 @@ from npllm.layers.attention import attention_backward, attention_forward
 from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from npllm.layers.dropout import dropout_backward, dropout_forward
 from npllm.layers.embedding import embedding_backward, embedding_forward, one_hot
+from npllm.layers.gru_cell import gru_cell_backward, gru_cell_forward
 from npllm.layers.linear import linear_backward, linear_forward
 from npllm.layers.linear_cross_entropy import (
     linear_cross_entropy_backward,
@@ -82,6 +83,8 @@ __all__ = [
     "embedding_forward",
     "gelu_backward",
     "gelu_forward",
+    "gru_cell_backward",
+    "gru_cell_forward",
     "layer_norm_backward",
     "layer_norm_forward",
     "linear_backward",

@@ -105,6 +105,12 @@ def negative_log_likelihood(
 
 GATES = [0, 2, 3, 1]  # npllm's i, f, g, o among ONNX's i, o, f, c
 PEEPHOLES = [0, 2, 1]  # npllm's i, f, o among ONNX's i, o, f
+GRU_GATES = [1, 0, 2]  # npllm's r, z, n among ONNX's z, r, h
+
+
+def ours(blocks: Array, order: list[int]) -> Array:
+    """Return the gates' blocks of rows in npllm's order."""
+    return np.concatenate([np.split(blocks, len(order))[k] for k in order])
 
 
 def lstm(
@@ -122,10 +128,6 @@ def lstm(
     layout: int = 0,
 ) -> Outputs:
     """Run one layer in one direction or both; ``layout`` 1 has the batch first, states too."""
-
-    def ours(blocks: Array, order: list[int]) -> Array:
-        return blocks.reshape(len(order), hidden_size, -1)[order].reshape(blocks.shape)
-
     ends = {"forward": [""], "reverse": ["_reverse"], "bidirectional": ["", "_reverse"]}[direction]
     weights = {}
     for d, end in enumerate(ends):
@@ -146,6 +148,33 @@ def lstm(
         y if layout else y.swapaxes(1, 2),
         *(s.swapaxes(0, 1) if layout else s for s in final),
     )
+
+
+def gru(
+    X: Array,
+    W: Array,
+    R: Array,
+    B: Array | None = None,
+    *,
+    hidden_size: int,
+    direction: str = "forward",
+    layout: int = 0,
+    linear_before_reset: int = 0,
+) -> Outputs:
+    """Repeat the cell in one direction or both; ``layout`` 1 has the batch first, states too."""
+    x = X.swapaxes(0, 1) if layout else X  # (T, B, I)
+    y, final = [], []
+    for d, by in enumerate({"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}[direction]):
+        biases = () if B is None else np.split(B[d], 2)
+        weights = [ours(blocks, GRU_GATES) for blocks in (W[d], R[d], *biases)]
+        h, states = np.zeros((x.shape[1], hidden_size), x.dtype), []
+        for x_t in x[::by]:
+            h, _ = layers.gru_cell_forward(x_t, h, *weights, reset_after=bool(linear_before_reset))
+            states.append(h)
+        y.append(states[::by])
+        final.append(h)
+    ys, finals = np.stack(y, axis=1), np.stack(final)  # (T, directions, B, H), (directions, B, H)
+    return (ys.transpose(2, 0, 1, 3), finals.swapaxes(0, 1)) if layout else (ys, finals)
 
 
 def attention(
@@ -344,6 +373,7 @@ OPERATORS: dict[str, Callable[..., Outputs]] = {
     "Dropout": dropout,
     "Gather": gather,
     "Gelu": elementwise(layers.gelu_forward),
+    "GRU": gru,
     "LayerNormalization": layer_normalization,
     "LogSoftmax": elementwise(layers.log_softmax_forward),
     "LSTM": lstm,

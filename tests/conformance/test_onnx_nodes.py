@@ -144,24 +144,28 @@ def test_every_operator_has_cases():
     assert Counter(OPERATOR_OF[name] for name in MUST_PASS)["Attention"] >= 93
 
 
-def with_random_weights(case):
-    """Return the case with other inputs, and what ONNX's reference makes of them.
+def with_random_weights(case, **attributes):
+    """Return the case with other inputs and attributes, and what ONNX's reference makes of them.
 
-    In ONNX's cases of the LSTM all weights are the same number, so that no case could tell one
-    gate from another.
+    In ONNX's cases of the LSTM and the GRU all weights are the same number, so that no case could
+    tell one gate from another; and no case of the GRU resets the product.
     """
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    for name, value in attributes.items():
+        model.graph.node[0].attribute.append(onnx.helper.make_attribute(name, value))
     rng = np.random.default_rng(0)
     (given, _), *_ = case.data_sets
     inputs = [
         rng.standard_normal(x.shape).astype(x.dtype) if x.dtype.kind == "f" else x for x in given
     ]
-    names = [value.name for value in case.model.graph.input]
-    reference = onnx.reference.ReferenceEvaluator(case.model)
+    names = [value.name for value in model.graph.input]
+    reference = onnx.reference.ReferenceEvaluator(model)
     outputs = reference.run(None, dict(zip(names, inputs, strict=True)))
-    return replace(case, data_sets=[(inputs, outputs)])
+    return replace(case, model=model, data_sets=[(inputs, outputs)])
 
 
 LSTM_CASES = [name for name in MUST_PASS if OPERATOR_OF[name] == "LSTM"]
+GRU_CASES = [name for name in MUST_PASS if OPERATOR_OF[name] == "GRU"]
 
 
 @pytest.mark.parametrize("name", LSTM_CASES)
@@ -173,6 +177,16 @@ def test_the_lstm_with_random_weights_is_that_of_the_reference(name):
 def test_gates_in_the_order_of_onnx_are_rejected(monkeypatch, name):
     monkeypatch.setattr(onnx_operators, "GATES", [0, 1, 2, 3])
     assert outcome(with_random_weights(CASES[name])) == FAILED
+
+
+@pytest.mark.parametrize("reset_after", [0, 1])
+@pytest.mark.parametrize("name", GRU_CASES)
+def test_the_gru_with_random_weights_is_that_of_the_reference(monkeypatch, name, reset_after):
+    case = with_random_weights(CASES[name], linear_before_reset=reset_after)
+    check(case)
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_operators, "GRU_GATES", [0, 1, 2])
+        assert outcome(case) == FAILED
 
 
 def test_peepholes_in_the_order_of_onnx_are_rejected(monkeypatch):
@@ -189,6 +203,7 @@ def test_peepholes_in_the_order_of_onnx_are_rejected(monkeypatch):
         ("Attention", "softcap", 0.0),
         ("Gather", "axis", 0),
         ("Gelu", "approximate", "none"),
+        ("GRU", "direction", "forward"),
         ("LayerNormalization", "epsilon", 1e-5),
         ("LogSoftmax", "axis", -1),
         ("LSTM", "direction", "forward"),
