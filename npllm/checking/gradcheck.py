@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npllm.checking.behaviour import FINDINGS, behaviour, elsewhere
-from npllm.checking.comparison import ArgumentCheck
+from npllm.checking.comparison import ArgumentCheck, Estimates
 from npllm.checking.methods import (
     ROUNDING,
     Method,
@@ -51,6 +51,7 @@ def gradcheck(
     exhaustive_size: int = 2000,
     samples: int = 50,
     seed: int = 0,
+    known: Estimates | None = None,
 ) -> GradcheckReport:
     """Compare a hand-written backward with numeric derivatives of its forward.
 
@@ -84,6 +85,9 @@ def gradcheck(
             fails is halved until the wrong element is found.
         samples: see ``exhaustive_size``.
         seed: draws the cotangent, the directions and the sample.
+        known: what was found by an earlier check of this very forward, with these arguments and
+            this seed: it is not computed again, and what is computed is added. It is for trying
+            many backward passes of one forward.
 
     Returns:
         A report: true where all passed; printed, a row an argument, and under a row that failed
@@ -132,7 +136,9 @@ def gradcheck(
     rng = np.random.default_rng((seed, SALT))
     pair = Pair(forward, backward, args, dtype)
     with blas_held():
-        return _checked(pair, methods, limits, sizes or {}, allowed, exhaustive_size, samples, rng)
+        return _checked(
+            pair, methods, limits, sizes or {}, allowed, exhaustive_size, samples, rng, known
+        )
 
 
 def _checked(
@@ -144,6 +150,7 @@ def _checked(
     exhaustive_size: int,
     samples: int,
     rng: np.random.Generator,
+    known: Estimates | None,
 ) -> GradcheckReport:
     """Return the report of a pair; the arguments are those of :func:`gradcheck`."""
     before = elsewhere(pair)
@@ -164,7 +171,8 @@ def _checked(
     v = [a for _, a in leaves(dy)]
     chosen, why = _usable(pair, dy, methods, rng)
     notes += why
-    check = ArgumentCheck(pair, v, chosen, limits, y, dy, _sizes(pair, y, sizes), before, result)
+    named = _sizes(pair, y, sizes)
+    check = ArgumentCheck(pair, v, chosen, limits, y, dy, named, before, result, known)
     reports = []
     for name, x in pair.leaves.items():
         directions = list(_directions(x, exhaustive_size, samples, rng))

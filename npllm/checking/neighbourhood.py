@@ -55,6 +55,11 @@ class Neighbourhood:
         lines = [probe.line(name, direction) for direction in directions]
         return np.array([DERIVATIVES[method](x, self.steps[method]).value for x in lines])
 
+    def bound(self, method: Method) -> float:
+        """Return L / (1 - L), see :meth:`right_when_gentler`."""
+        limit = self.limits[method]
+        return limit / (1 - limit) if limit < 1 else np.inf
+
     def uncancelled(self, name: str) -> float:
         """Return |v y| / |x|: about how large a gradient is of which nothing cancels."""
         y, _ = self.pair.run(self.pair.args)
@@ -86,8 +91,7 @@ class Neighbourhood:
         """
         smallest = 1.0 if method == "complex" else self.steps[method] / 2
         share = (CANCELLED if method == "complex" else ROUNDING) * self.pair.eps / smallest
-        limit = self.limits[method]
-        bound = limit / (1 - limit) if limit < 1 else np.inf
+        limit, bound = self.limits[method], self.bound(method)
         for factor in factors:
             args = map_leaves(
                 lambda a, by=factor: by * a if is_float(a) else a,  # type: ignore[misc]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from npllm.checking import GradcheckReport, gradcheck
+from npllm.checking.comparison import Estimates
 from npllm.checking.pair import Pair, Probe, is_float
 from npllm.checking.trees import Array, leaves, map_leaves
 from npllm.evidence import CASES, Case, Mistake
@@ -43,14 +45,26 @@ def find_case(layer: str, label: str, seed: int = 0) -> Case:
     return case
 
 
+_KNOWN: defaultdict[tuple[str, str, int], Estimates] = defaultdict(dict)
+
+
+def estimates_of(layer: str, label: str, seed: int = 0) -> Estimates:
+    """Return what the checks of a case have found of its forward so far."""
+    return _KNOWN[layer, label, seed]
+
+
 def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
     """Apply a mistake and check it, here and as others would."""
     case = find_case(mistake.layer, mistake.label, seed)
+    backward_only = mistake.function.__name__.endswith("_backward")
+    known = estimates_of(mistake.layer, mistake.label, seed) if backward_only else None
     with mistake.applied():
-        report = gradcheck(case.forward, case.backward, case.args, sizes=case.sizes, seed=seed)
-    if mistake.function.__name__.endswith("_backward"):
+        report = gradcheck(
+            case.forward, case.backward, case.args, sizes=case.sizes, seed=seed, known=known
+        )
+    if backward_only:
         random, ones = _differences(mistake.layer, mistake.label, seed)
-    else:  # it may be part of the forward
+    else:
         with mistake.applied():
             random, ones = _differences.__wrapped__(mistake.layer, mistake.label, seed)
     with mistake.applied():

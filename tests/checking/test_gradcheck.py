@@ -270,3 +270,22 @@ def test_a_conjugate_on_the_way_is_found() -> None:
     assert report
     assert "not analytic in x" in str(report)
     assert not gradcheck(forward, lambda dy, x: dy, [np.array([1.0, 2.0, -1.0])])
+
+
+def test_what_is_known_of_a_forward_is_not_computed_again() -> None:
+    calls = []
+
+    def forward(x: Any) -> Any:
+        calls.append(x)
+        return x * x * x, x
+
+    x, known = np.random.default_rng(0).normal(size=(4, 5)), {}
+    whole = gradcheck(forward, lambda dy, x: 3 * x * x * dy, x, known=known)
+    first = len(calls)
+    again = gradcheck(forward, lambda dy, x: 3 * x * x * dy, x, known=known)
+    assert whole
+    assert repr(again) == repr(whole)
+    assert len(calls) - first <= first - 3 * x.size
+    assert not gradcheck(forward, lambda dy, x: 3.001 * x * x * dy, x, known=known)
+    other = gradcheck(lambda x: (x * x, x), lambda dy, x: 2 * x * dy, x, known=known)
+    assert not other  # it is for one forward only
