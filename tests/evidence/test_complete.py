@@ -45,7 +45,8 @@ def missing(subject: Subject) -> list[str]:
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda s: s.name)
 def test_every_layer_and_model_has_its_evidence(subject: Subject) -> None:
-    assert missing(subject) == []
+    lacks = missing(subject)
+    assert not lacks, "\n".join([f"{subject.name} lacks", *lacks])
 
 
 def test_what_is_missing_is_named() -> None:
@@ -75,8 +76,8 @@ def test_the_subjects_are_the_layers_the_blocks_and_the_models() -> None:
 
 def test_a_mistake_is_filed_with_its_layer() -> None:
     for subject in SUBJECTS:
-        assert {m.layer for m in subject.find("MISTAKES")} == {subject.name}
-    assert len(MISTAKES) == sum(len(subject.find("MISTAKES")) for subject in SUBJECTS)
+        assert {m.layer for m in subject.find("MISTAKES") or ()} <= {subject.name}
+    assert len(MISTAKES) == sum(len(subject.find("MISTAKES") or ()) for subject in SUBJECTS)
 
 
 def unexported(exported: set[str]) -> list[str]:
