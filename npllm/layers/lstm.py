@@ -174,6 +174,7 @@ def lstm_backward(
             dh, dc = (None, None) if dfinal is None else (dfinal[0][k], dfinal[1][k])
             dseen, dh0[k], dc0[k], gradients = lstm_direction_backward(piece, dh, dc, caches[k])
             dweights.update((f"{name}_{suffix}", g) for name, g in gradients.items())
+            # the gradient of a table has no axis of time
             if reverse and caches[k].lookup is None:
                 dseen = _reversed(dseen, lengths)
             below = dseen if below is None else below + dseen

@@ -82,7 +82,7 @@ class Transformer(ABC):
 
     Args:
         config: what the model was made with; ``vocab_size``, ``context``, ``width``,
-            ``num_layers`` and ``dropout`` among it.
+            ``num_layers``, ``heads`` and ``dropout`` among it.
         block: the shape of each of a block's parameters, by its name within the block.
         tie_weights: whether the head is the token embedding.
         dtype: float32, float64 or, for the complex step, complex128.
