@@ -184,12 +184,6 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
-def latest_step(directory: Path) -> int:
-    """Return the step of a run's latest checkpoint, -1 where there is none."""
-    found = checkpoints(directory)
-    return step_of(found[-1]) if found else -1
-
-
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
     """Return the latest checkpoint in a run's directory, or the directory if it is one.
 

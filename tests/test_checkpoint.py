@@ -140,7 +140,7 @@ def test_only_what_is_npllm_s_is_removed(tmp_path, link):
     save(run, 5)
     assert {path.name for path in run.iterdir()} == {*kept, *linked, "checkpoint-00000005"}
     assert len(list((outside / "checkpoint-00000001").iterdir())) == len(FILES)
-    assert checkpoint.latest_step(run) == 5
+    assert checkpoint.step_of(checkpoint.latest_checkpoint(run)) == 5
 
 
 def test_what_lacks_a_file_is_no_checkpoint(tmp_path):
@@ -148,9 +148,9 @@ def test_what_lacks_a_file_is_no_checkpoint(tmp_path):
     for name in FILES:
         later = tmp_path / "checkpoint-00000002"
         shutil.copytree(tmp_path / "checkpoint-00000001", later)
-        assert checkpoint.latest_step(tmp_path) == 2  # as it is whole
+        assert checkpoint.step_of(checkpoint.latest_checkpoint(tmp_path)) == 2  # as it is whole
         (later / name).unlink()
-        assert checkpoint.latest_step(tmp_path) == 1
+        assert checkpoint.step_of(checkpoint.latest_checkpoint(tmp_path)) == 1
         assert checkpoint.load_training(tmp_path)[1]["step"] == 1
         shutil.rmtree(later)
     (tmp_path / "checkpoint-00000001" / "model.json").unlink()
