@@ -9,7 +9,7 @@ import numpy as np
 
 from npllm.evidence.case import Bound, Case, Configuration, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
-from npllm.evidence.models.transformer import block_parameters, trained
+from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters, trained
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 from npllm.layers.multi_head_attention import KeysAndValues
@@ -52,11 +52,6 @@ def model_cases(rng: Generator) -> Iterator[Case]:
     yield from trained(GPT, {"one block": base, "two blocks, dropout": two}, rng)
 
 
-_hidden = Transformer.hidden_backward
-
-_head = "gradients[self.HEAD] += dhead"
-
-
 MODEL_MISTAKES = [
     Mistake(
         "GPT",
@@ -64,7 +59,7 @@ MODEL_MISTAKES = [
         "a position's gradient from the first sequence only",
         "A slice has the shape that the sum over the batch would have.",
         "Only the positions are wrong; right for a batch of one.",
-        _hidden,
+        HIDDEN,
         "dx.sum(axis=0) if",
         "dx[0] if",
     ),
@@ -74,7 +69,7 @@ MODEL_MISTAKES = [
         "a position's gradient averaged over the batch",
         "mean(axis=0) and sum(axis=0) have one shape.",
         "Off by exactly the size of the batch.",
-        _hidden,
+        HIDDEN,
         "dx.sum(axis=0) if",
         "dx.mean(axis=0) if",
         cause="scale",
@@ -86,7 +81,7 @@ MODEL_MISTAKES = [
         "= for +=: the last writer wins.",
         "Only the tied matrix is wrong, in the rows of words that were read.",
         Transformer.backward,
-        _head,
+        HEAD,
         "gradients[self.HEAD] = dhead",
     ),
     Mistake(
@@ -96,7 +91,7 @@ MODEL_MISTAKES = [
         "The head is not in the list of parameters, so nobody asks for its gradient.",
         "Only the tied matrix is wrong.",
         Transformer.loss_and_gradients,
-        _head,
+        HEAD,
         "gradients[self.HEAD] += dhead * (self.HEAD in gradients.shapes)",
     ),
     Mistake(
@@ -105,7 +100,7 @@ MODEL_MISTAKES = [
         "the last norm not trained",
         "A loop over the blocks, and the norm stands behind them.",
         "Zero where it must not be.",
-        _hidden,
+        HIDDEN,
         "gradients[name] += gradient",
         "pass",
         cause="zero",
@@ -116,7 +111,7 @@ MODEL_MISTAKES = [
         "the last norm's backward passed by on the way to the blocks",
         "Its dx has the shape of what comes in.",
         "The last norm is right, all below is not; the tied matrix is half right.",
-        _hidden,
+        HIDDEN,
         "dx, *dnorm = self.norm_backward(dh, cache.norm)",
         "dx, dnorm = dh, self.norm_backward(dh, cache.norm)[1:]",
     ),
@@ -126,7 +121,7 @@ MODEL_MISTAKES = [
         "gradients kept from call to call",
         "The framework's habit, without its zero_grad.",
         "A second backward returns the sum of both.",
-        _hidden,
+        HIDDEN,
         "gradients = self.parameters.zeros_like()",
         'gradients = self.__dict__.setdefault("kept", self.parameters.zeros_like())',
         cause="accumulated",
@@ -137,7 +132,7 @@ MODEL_MISTAKES = [
         "the dropout of the embedding forgotten on the way back",
         "dy and dx of dropout have one shape; at p = 0 they are equal.",
         "The blocks are right, tokens and positions are not.",
-        _hidden,
+        HIDDEN,
         "dx = dropout_backward(dx, cache.dropout)",
         "pass",
     ),

@@ -10,7 +10,7 @@ import numpy as np
 from npllm import layers
 from npllm.evidence.case import Bound, Case, Configuration, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
-from npllm.evidence.models.transformer import block_parameters, trained
+from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters, trained
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 from npllm.layers.multi_head_attention import KeysAndValues, Rotary
@@ -80,11 +80,6 @@ def model_cases(rng: Generator) -> Iterator[Case]:
     )
 
 
-_hidden = Transformer.hidden_backward
-
-_head = "gradients[self.HEAD] += dhead"
-
-
 MODEL_MISTAKES = [
     Mistake(
         "Llama",
@@ -92,7 +87,7 @@ MODEL_MISTAKES = [
         "a token that occurs more than once gets its last position's gradient",
         "The indexed += of NumPy adds once to each row, however often it is named.",
         "Rows of repeated ids are wrong, in the embedding alone.",
-        _hidden,
+        HIDDEN,
         "gradients[self.TOKENS] += embedding_backward(dx, cache.tokens)",
         "gradients[self.TOKENS][cache.tokens.ids] += dx",
         cause="repeated_ids",
@@ -104,7 +99,7 @@ MODEL_MISTAKES = [
         "In GPT the two are one matrix.",
         "An untied head gets zero, and the embedding too much.",
         Transformer.backward,
-        _head,
+        HEAD,
         "gradients[self.TOKENS] += dhead",
         cause="zero",
     ),
@@ -114,7 +109,7 @@ MODEL_MISTAKES = [
         "every block given the last one's cache",
         "All blocks cache arrays of the same shapes.",
         "The last block is right, the first is not: one block would not show it.",
-        _hidden,
+        HIDDEN,
         "cache.blocks[n]",
         "cache.blocks[-1]",
     ),
@@ -124,7 +119,7 @@ MODEL_MISTAKES = [
         "a block's dx not handed down",
         "Every block then is given the last norm's, which has its shape.",
         "The last block and the norm are right, the first block and the tokens are not.",
-        _hidden,
+        HIDDEN,
         "dx, own = self.block_backward",
         "_, own = self.block_backward",
     ),
@@ -134,7 +129,7 @@ MODEL_MISTAKES = [
         "each block's backward returns nothing for its norms",
         "A loop over the maps: norms are not what one thinks of as weights.",
         "Zero where it must not be, in two gains a block.",
-        _hidden,
+        HIDDEN,
         "for name, gradient in own.items():",
         "for name, gradient in ((n, g) for n, g in own.items() if g.ndim == 2):",
         cause="zero",
@@ -145,7 +140,7 @@ MODEL_MISTAKES = [
         "the blocks walked from the bottom",
         "reversed() forgotten: all blocks have one shape.",
         "With a single block there is no order; with two only the last norm is right.",
-        _hidden,
+        HIDDEN,
         'reversed(range(self.config["num_layers"]))',
         'range(self.config["num_layers"])',
     ),

@@ -12,6 +12,11 @@ from npllm import layers
 from npllm.evidence.case import Case, Generator, LossCache, loss_backward
 from npllm.layers.arrays import Array
 from npllm.models import GPT, LanguageModel, Llama
+from npllm.models.transformer import Transformer
+
+# where mistakes are made, and what they replace
+HIDDEN = Transformer.hidden_backward
+HEAD = "gradients[self.HEAD] += dhead"
 
 
 def trained(
