@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.checking.pair import Pair, is_float
+from npllm.checking.pair import Gradients, Pair, copied, is_float
 from npllm.checking.report import Cause
 from npllm.checking.trees import Array, leaves, map_leaves
-
-Gradients = dict[str, Array | None]
 
 FINDINGS = (
     "accumulated",
@@ -107,7 +105,7 @@ def behaviour(pair: Pair, dy: object, before: Elsewhere | None, tolerance: float
     given, shown = map_leaves(np.copy, dy), map_leaves(np.copy, y)
     held = {name: a.copy() for name, a in _named(pair, args)}
     raw = pair.backward(given, cache)
-    gradients = _copied(pair.gradients_of(raw))
+    gradients = copied(pair.gradients_of(raw))
     if not _equal_trees(given, dy, 0.0):
         found.append(Cause("mutated_dy", "the backward wrote to dy, which is its caller's"))
         given = map_leaves(np.copy, dy)
@@ -119,7 +117,7 @@ def behaviour(pair: Pair, dy: object, before: Elsewhere | None, tolerance: float
     results = [gradients]
     for _ in range(CALLS - 1):
         _, cache = pair.run(pair.args)
-        results.append(_copied(pair.gradients(map_leaves(np.copy, dy), cache)))
+        results.append(pair.gradients(dy, cache))
     if not _equal(results[0], results[1], tolerance):
         each = _less(results[2], results[1])
         if not _equal(_less(results[1], results[0]), each, 1e-6):
@@ -143,7 +141,7 @@ def behaviour(pair: Pair, dy: object, before: Elsewhere | None, tolerance: float
     if before is not None:
         found += _stale(pair, dy, gradients, before, tolerance)
         try:
-            earlier = _copied(pair.gradients(map_leaves(np.copy, dy), before.cache))
+            earlier = pair.gradients(dy, before.cache)
         except Exception:  # a cache that serves once
             earlier = None
     return Behaviour(gradients, earlier, found)
@@ -162,7 +160,7 @@ def _go_back(pair: Pair, dy: object, before: Elsewhere | None) -> None:
 def _same_cache_again(pair: Pair, dy: object, first: Gradients, tolerance: float) -> list[Cause]:
     _, cache = pair.run(pair.args)
     try:
-        results = [_copied(pair.gradients(map_leaves(np.copy, dy), cache)) for _ in range(CALLS)]
+        results = [pair.gradients(dy, cache) for _ in range(CALLS)]
     except Exception:  # a cache that serves once and says so is no mistake
         return []
     if not _equal(results[0], first, tolerance) or _equal(results[0], results[1], tolerance):
@@ -180,7 +178,7 @@ def _stale(
 ) -> list[Cause]:
     _, cache = pair.run(pair.args)
     pair.run(before.args)
-    late = _copied(pair.gradients(map_leaves(np.copy, dy), cache))
+    late = pair.gradients(dy, cache)
     if _equal(first, late, tolerance):
         return []
     text = "the backward uses what the latest forward left behind, not the cache it is given"
@@ -237,7 +235,7 @@ def _shrunk(gradient: Array, expected: Array) -> float | None:
 def _of_scaled(pair: Pair, dy: object, factor: float) -> Gradients:
     _, cache = pair.run(pair.args)
     scaled = map_leaves(lambda a: factor * a if is_float(a) else a.copy(), dy)
-    return _copied(pair.gradients(scaled, cache))
+    return pair.gradients(scaled, cache)
 
 
 def clip_limit(gradient: Array, expected: Array | None) -> float | None:
@@ -284,10 +282,6 @@ def _overlap(a: Array, b: Array) -> bool:
 def _named(pair: Pair, args: list[object]) -> list[tuple[str, Array]]:
     pairs = zip(pair.names, args, strict=True)
     return [item for name, arg in pairs for item in leaves(arg, name)]
-
-
-def _copied(gradients: Gradients) -> Gradients:
-    return {name: None if g is None else np.array(g) for name, g in gradients.items()}
 
 
 def _less(a: Gradients, b: Gradients) -> Gradients:

@@ -21,12 +21,9 @@ from npllm.checking.methods import (
     precision_of,
 )
 from npllm.checking.neighbourhood import CANCELLED, GENTLER, Neighbourhood
-from npllm.checking.pair import Direction, Pair, Probe, drawn, is_float, product
+from npllm.checking.pair import Direction, Kind, Pair, Probe, drawn, is_float, product
 from npllm.checking.report import ArgumentReport, Cause, Comparison
 from npllm.checking.trees import Array, leaves
-
-# What the methods found, by argument and direction.
-Estimates = dict[tuple[Method, str, Direction], Estimate]
 
 # An error this small can be rounding to single precision, or a small constant.
 NEAR = 1e-4
@@ -42,7 +39,7 @@ class ArgumentCheck:
     def __init__(
         self,
         pair: Pair,
-        v: list[Array],
+        probes: Mapping[Kind, Probe],
         methods: Sequence[Method],
         limits: Mapping[Method, float],
         y: object,
@@ -50,20 +47,16 @@ class ArgumentCheck:
         sizes: Mapping[float, str],
         before: Elsewhere | None,
         result: Behaviour,
-        known: Estimates | None = None,
     ) -> None:
-        self.known = {} if known is None else known
         self.before, self.gradients, self.earlier = before, result.gradients, result.earlier
         self.dy = dy
         claims = [g[np.isfinite(g)] for g in (result.gradients or {}).values() if g is not None]
         self.largest = max((float(np.abs(g).max(initial=0)) for g in claims), default=0.0)
-        self.pair, self.v, self.methods, self.limits, self.sizes = pair, v, methods, limits, sizes
+        self.pair, self.methods, self.limits, self.sizes = pair, methods, limits, sizes
+        self.real, self.v = probes["real"], probes["real"].v
+        self.probes = {m: probes["complex" if m == "complex" else "real"] for m in methods}
         self.steps = precision_of(pair.dtype).steps
-        self.nearby = Neighbourhood(pair, v, dy, limits)
-        kinds = {m: "complex" if m == "complex" else "real" for m in methods}
-        probes = {kind: Probe(pair, v, kind) for kind in ("real", "complex")}
-        self.probes = {m: probes[kind] for m, kind in kinds.items()}
-        self.real = probes["real"]
+        self.nearby = Neighbourhood(pair, self.v, dy, limits)
         self.background = 0.0
         # a result that is rounded more coarsely than the arguments has corners everywhere
         self.coarse = any(
@@ -291,12 +284,9 @@ class ArgumentCheck:
         return floor
 
     def _derivative(self, method: Method, name: str, direction: Direction) -> Estimate:
-        key = method, name, direction
-        if key in self.known:
-            return self.known[key]
         line = self.probes[method].line(name, direction)
         try:
-            return self.known.setdefault(key, DERIVATIVES[method](line, self.steps[method]))
+            return DERIVATIVES[method](line, self.steps[method])
         except Exception as error:
             at = f"at {list(direction)}" if isinstance(direction, tuple) else "in some direction"
             raise ValueError(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npllm.checking.behaviour import FINDINGS, behaviour, elsewhere
-from npllm.checking.comparison import ArgumentCheck, Estimates
+from npllm.checking.comparison import ArgumentCheck
 from npllm.checking.methods import (
     ROUNDING,
     Method,
@@ -29,6 +29,8 @@ from npllm.checking.pair import (
     Backward,
     Direction,
     Forward,
+    Kind,
+    Outputs,
     Pair,
     Probe,
     is_float,
@@ -51,7 +53,7 @@ def gradcheck(
     exhaustive_size: int = 2000,
     samples: int = 50,
     seed: int = 0,
-    known: Estimates | None = None,
+    known: Outputs | None = None,
 ) -> GradcheckReport:
     """Compare a hand-written backward with numeric derivatives of its forward.
 
@@ -85,9 +87,9 @@ def gradcheck(
             fails is halved until the wrong element is found.
         samples: see ``exhaustive_size``.
         seed: draws the cotangent, the directions and the sample.
-        known: what was found by an earlier check of this very forward, with these arguments and
-            this seed: it is not computed again, and what is computed is added. It is for trying
-            many backward passes of one forward.
+        known: what an earlier check of this very forward, with these arguments, has computed of
+            it: it is not computed again, and what is computed is added. It is for trying many
+            backward passes of one forward.
 
     Returns:
         A report: true where all passed; printed, a row an argument, and under a row that failed
@@ -150,7 +152,7 @@ def _checked(
     exhaustive_size: int,
     samples: int,
     rng: np.random.Generator,
-    known: Estimates | None,
+    known: Outputs | None,
 ) -> GradcheckReport:
     """Return the report of a pair; the arguments are those of :func:`gradcheck`."""
     before = elsewhere(pair)
@@ -169,10 +171,14 @@ def _checked(
     kept = tuple(f for f in findings if f.key not in allowed)
     notes = [f"allowed: {f}" for f in findings if f.key in allowed]
     v = [a for _, a in leaves(dy)]
-    chosen, why = _usable(pair, dy, methods, rng)
+    probes: dict[Kind, Probe] = {
+        "real": Probe(pair, v, "real", known),
+        "complex": Probe(pair, v, "complex", known),
+    }
+    chosen, why = _usable(pair, probes, methods, rng)
     notes += why
     named = _sizes(pair, y, sizes)
-    check = ArgumentCheck(pair, v, chosen, limits, y, dy, named, before, result, known)
+    check = ArgumentCheck(pair, probes, chosen, limits, y, dy, named, before, result)
     reports = []
     for name, x in pair.leaves.items():
         directions = list(_directions(x, exhaustive_size, samples, rng))
@@ -202,12 +208,15 @@ def assert_gradients(
 
 
 def _usable(
-    pair: Pair, dy: object, methods: Sequence[Method], rng: np.random.Generator
+    pair: Pair,
+    probes: Mapping[Kind, Probe],
+    methods: Sequence[Method],
+    rng: np.random.Generator,
 ) -> tuple[list[Method], list[str]]:
     """Return the methods, Richardson in place of a complex step that this forward rules out."""
     if "complex" not in methods:
         return list(methods), []
-    reason = _not_analytic(pair, dy, rng)
+    reason = _not_analytic(pair, probes, rng)
     if not reason:
         return list(methods), []
     chosen: list[Method] = ["richardson" if m == "complex" else m for m in methods]
@@ -216,12 +225,11 @@ def _usable(
     ]
 
 
-def _not_analytic(pair: Pair, dy: object, rng: np.random.Generator) -> str:
+def _not_analytic(pair: Pair, probes: Mapping[Kind, Probe], rng: np.random.Generator) -> str:
     """Return why the complex step does not apply, or nothing: try a direction of each argument."""
-    steps, v = precision_of(pair.dtype).steps, [a for _, a in leaves(dy)]
+    steps, imaginary, real = precision_of(pair.dtype).steps, probes["complex"], probes["real"]
     y, _ = pair.run(pair.args)
-    background = ROUNDING * pair.eps * mass_of(v, (a for _, a in leaves(y)))
-    imaginary, real = Probe(pair, v, "complex"), Probe(pair, v, "real")
+    background = ROUNDING * pair.eps * mass_of(real.v, (a for _, a in leaves(y)))
     for name, x in pair.leaves.items():
         if not x.size:
             continue

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from npllm.checking.methods import DERIVATIVES, ROUNDING, Method, mass_of, precision_of
-from npllm.checking.pair import Direction, Pair, Probe, is_float, product
+from npllm.checking.pair import Direction, Gradients, Pair, Probe, is_float, product
 from npllm.checking.trees import Array, leaves, map_leaves
 
 # How far the arguments shrink to find a point where nothing is saturated.
@@ -31,21 +31,29 @@ class Neighbourhood:
     ) -> None:
         self.pair, self.v, self.dy, self.limits = pair, v, dy, limits
         self.steps = precision_of(pair.dtype).steps
+        self._gentler: dict[float, tuple[Pair, Gradients]] = {}
 
     def at(
         self, args: list[object], method: Method, name: str, directions: Sequence[Direction]
     ) -> tuple[Array, Array]:
         """Return what the backward claims of the directions at other arguments, and the method."""
         there = self.pair.at(args)
-        return self._claims(there, name, directions), self._ask(there, method, name, directions)
+        claimed = _claimed(self._gradients(there)[name], there.leaves[name], directions)
+        return claimed, self._ask(there, method, name, directions)
 
-    def _claims(self, there: Pair, name: str, directions: Sequence[Direction]) -> Array:
-        """Return what the backward claims of the directions there."""
+    def gentler(self, factor: float) -> tuple[Pair, Gradients]:
+        """Return the pair with its arguments times the factor, and what the backward claims."""
+        if factor not in self._gentler:
+            there = self.pair.at(
+                map_leaves(lambda a: factor * a if is_float(a) else a, self.pair.args)
+            )
+            self._gentler[factor] = there, self._gradients(there)
+        return self._gentler[factor]
+
+    def _gradients(self, there: Pair) -> Gradients:
+        """Return what the backward claims there."""
         _, cache = there.run(there.args)
-        claim = there.gradients(map_leaves(np.copy, self.dy), cache)[name]
-        if claim is None or claim.shape != there.leaves[name].shape:
-            raise ValueError(f"there is no gradient of {name} there")
-        return np.array([product(claim, direction) for direction in directions])
+        return there.gradients(self.dy, cache)
 
     def _ask(
         self, there: Pair, method: Method, name: str, directions: Sequence[Direction]
@@ -78,8 +86,9 @@ class Neighbourhood:
         """Whether the gradient is right at smaller arguments, and ``off`` is rounding there.
 
         It is right where no claim c is further than L max|n| from what the method finds, n. Then
-        max|n| <= max|c| + L max|n|, so none is further than L / (1 - L) max|c|: the direction that
-        is worst here is asked first, and where it is further nothing else is.
+        max|n| <= max|c| + L max|n|, so max|n| <= max|c| / (1 - L): where ``off`` is more than
+        rounding of that, nothing is asked. And no claim is further than L / (1 - L) max|c|: the
+        direction that is worst here is asked first, and where it is further nothing else is.
 
         Args:
             method: which numeric derivative to ask.
@@ -93,15 +102,14 @@ class Neighbourhood:
         share = (CANCELLED if method == "complex" else ROUNDING) * self.pair.eps / smallest
         limit, bound = self.limits[method], self.bound(method)
         for factor in factors:
-            args = map_leaves(
-                lambda a, by=factor: by * a if is_float(a) else a,  # type: ignore[misc]
-                self.pair.args,
-            )
             try:
-                there = self.pair.at(args)
-                claimed = self._claims(there, name, directions)
+                there, gradients = self.gentler(factor)
+                claimed = _claimed(gradients[name], there.leaves[name], directions)
+                largest = float(np.abs(claimed).max())
+                if off > share * (1 + bound) * largest:
+                    continue
                 (first,) = self._ask(there, method, name, directions[worst : worst + 1])
-                if abs(claimed[worst] - first) > bound * np.abs(claimed).max():
+                if abs(claimed[worst] - first) > bound * largest:
                     continue
                 numeric = self._ask(there, method, name, directions)
             except Exception:  # a point outside the layer's domain tells nothing
@@ -144,6 +152,17 @@ class Neighbourhood:
             norms = float(np.linalg.norm(error) * np.linalg.norm(there))
             found.append(float(error @ there) / norms if norms else 0.0)
         return float(np.mean(found)) if found else 0.5
+
+
+def _claimed(claim: Array | None, x: Array, directions: Sequence[Direction]) -> Array:
+    """Return what a gradient claims of the directions.
+
+    Raises:
+        ValueError: there is none, or not of x.
+    """
+    if claim is None or claim.shape != x.shape:
+        raise ValueError("there is no gradient of it")
+    return np.array([product(claim, direction) for direction in directions])
 
 
 def _nudged(args: list[object], rng: np.random.Generator) -> list[object]:

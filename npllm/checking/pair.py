@@ -18,6 +18,10 @@ Direction = tuple[int, ...] | int  # an element's index, or the seed of a random
 Forward = Callable[..., tuple[object, object]]  # (y, cache) of the arguments
 Backward = Callable[..., object]  # the gradients, of dy and the cache
 Arguments: TypeAlias = Iterable[object] | float  # or a single array, dict or number
+Kind: TypeAlias = Literal["real", "complex"]
+Gradients: TypeAlias = dict[str, Array | None]  # by argument; None where the backward has none
+# What a forward gave along lines: by the kind of its numbers, argument, direction and step.
+Outputs: TypeAlias = dict[tuple[Kind, str, Direction, complex], list[Array]]
 
 # Whoever draws the arguments from default_rng(seed) must not get the same numbers as cotangent: a
 # cotangent equal to x hides every backward that takes one for the other.
@@ -39,6 +43,11 @@ def product(gradient: Array, direction: Direction) -> float:
     if isinstance(direction, tuple):
         return float(gradient[direction])
     return float(np.sum(gradient * drawn(direction, gradient.shape)))
+
+
+def copied(gradients: Gradients) -> Gradients:
+    """Return gradients that nothing else writes to."""
+    return {name: None if g is None else np.array(g) for name, g in gradients.items()}
 
 
 class Pair:
@@ -134,19 +143,19 @@ class Pair:
             )
         return result
 
-    def gradients(self, dy: object, cache: object) -> dict[str, Array | None]:
-        """Return what the backward claims; see :meth:`gradients_of`."""
-        return self.gradients_of(self.backward(dy, cache))
+    def gradients(self, dy: object, cache: object) -> Gradients:
+        """Return copies of what the backward claims of a copy of dy, by argument."""
+        return copied(self.gradients_of(self.backward(map_leaves(np.copy, dy), cache)))
 
-    def gradients_of(self, returned: object) -> dict[str, Array | None]:
+    def gradients_of(self, returned: object) -> Gradients:
         """Return what a backward returned by the names of the floating arrays; None where absent.
 
         Raises:
             TypeError: one is no array of numbers.
-        ValueError: there is another number of gradients than of floating arguments.
+            ValueError: there is another number of gradients than of floating arguments.
         """
         claims = self._by_argument(returned)
-        found: dict[str, Array | None] = {}
+        found: Gradients = {}
         for n, claim in zip(self.floating, claims, strict=True):
             claimed = dict(leaves(claim, self.names[n]))
             for name, array in claimed.items():
@@ -181,11 +190,13 @@ class Pair:
 
 
 class Probe:
-    """The forward along lines through one argument."""
+    """The forward along lines through one argument; what is ``known`` is not computed again."""
 
-    def __init__(self, pair: Pair, v: list[Array], kind: Literal["real", "complex"]) -> None:
+    def __init__(
+        self, pair: Pair, v: list[Array], kind: Kind, known: Outputs | None = None
+    ) -> None:
         dtype = np.complex128 if kind == "complex" else pair.dtype
-        self.pair, self.v, self.kind = pair, v, kind
+        self.pair, self.v, self.kind, self.known = pair, v, kind, known
         self.args: list[object] = map_leaves(
             lambda a: np.array(a, dtype) if is_float(a) else a, pair.args
         )
@@ -195,12 +206,17 @@ class Probe:
 
     def line(self, name: str, direction: Direction) -> Line:
         """Return the line through an element, or in a random direction."""
-        shape = self.leaves[name].shape
-        if not isinstance(direction, tuple):
-            return self.along(name, drawn(direction, shape))
-        one = np.zeros(shape)
-        one[direction] = 1
-        return self.along(name, one)
+        line, known = self.along(name, self._array(name, direction)), self.known
+        if known is None:
+            return line
+
+        def outputs(step: complex) -> list[Array]:
+            key = self.kind, name, direction, step
+            if key not in known:
+                known[key] = line.outputs(step)
+            return known[key]
+
+        return line._replace(outputs=outputs)
 
     def along(self, name: str, direction: Array) -> Line:
         """Return the line through the argument along a direction of its own shape."""
@@ -218,6 +234,14 @@ class Probe:
                 x[...] = before
 
         return Line(outputs, self.v, self.pair.eps)
+
+    def _array(self, name: str, direction: Direction) -> Array:
+        shape = self.leaves[name].shape
+        if not isinstance(direction, tuple):
+            return drawn(direction, shape)
+        one = np.zeros(shape)
+        one[direction] = 1
+        return one
 
 
 def _is_plain(arg: object) -> bool:

@@ -162,7 +162,7 @@ def _check_analytic(
             for arg, name in zip(pair.args, pair.names, strict=True)
         ]
         _, cache = pair.run_on(args)
-        return pair.gradients(map_leaves(np.copy, dy), cache)
+        return pair.gradients(dy, cache)
 
     for h in (step / longest for step in REAL_STEPS):
         try:

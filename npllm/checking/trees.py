@@ -17,9 +17,11 @@ def leaves(tree: object, name: str = "") -> Iterator[tuple[str, Array]]:
     >>> [name for name, _ in leaves((1.0, {"w": 2.0}), "args")]
     ['args[0]', 'args[1]["w"]']
     """
-    if tree is None:
+    if isinstance(tree, np.ndarray):  # the most frequent by far
+        yield name, tree
+    elif tree is None:
         return
-    if isinstance(tree, Mapping):
+    elif isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from leaves(value, f'{name}["{key}"]')
     elif isinstance(tree, (tuple, list)):
@@ -40,6 +42,8 @@ def map_named(function: Callable[[str, Array], object], tree: object, name: str 
     >>> map_named(lambda name, array: name, [1.0, None, {"w": 2.0}], "args")
     ['args[0]', None, {'w': 'args[2]["w"]'}]
     """
+    if isinstance(tree, np.ndarray):
+        return function(name, tree)
     if tree is None:
         return None
     if isinstance(tree, Mapping):

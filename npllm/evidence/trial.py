@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from npllm.checking import GradcheckReport, gradcheck
-from npllm.checking.comparison import Estimates
-from npllm.checking.pair import Pair, Probe, is_float
+from npllm.checking.methods import PRECISIONS
+from npllm.checking.pair import Outputs, Pair, Probe, is_float
 from npllm.checking.trees import Array, leaves, map_leaves
 from npllm.evidence import CASES, Case, Mistake
 
 TORCH_ATOL, TORCH_RTOL = 1e-5, 1e-3  # the defaults of torch.autograd.gradcheck
 ABSOLUTE = 2e-2
-STEP = 1e-6  # torch's
+STEP = PRECISIONS[np.dtype(np.float64)].steps["central"]
 
 
 @dataclass(frozen=True)
@@ -45,29 +44,25 @@ def find_case(layer: str, label: str, seed: int = 0) -> Case:
     return case
 
 
-_KNOWN: defaultdict[tuple[str, str, int], Estimates] = defaultdict(dict)
+_KNOWN: defaultdict[tuple[str, str, int], Outputs] = defaultdict(dict)
 
 
-def estimates_of(layer: str, label: str, seed: int = 0) -> Estimates:
-    """Return what the checks of a case have found of its forward so far."""
+def outputs_of(layer: str, label: str, seed: int = 0) -> Outputs:
+    """Return what the checks of a case have computed of its forward so far."""
     return _KNOWN[layer, label, seed]
 
 
 def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
     """Apply a mistake and check it, here and as others would."""
     case = find_case(mistake.layer, mistake.label, seed)
-    backward_only = mistake.function.__name__.endswith("_backward")
-    known = estimates_of(mistake.layer, mistake.label, seed) if backward_only else None
+    backward_only = mistake.function.__name__.endswith("backward")
+    known = outputs_of(mistake.layer, mistake.label, seed) if backward_only else {}
     with mistake.applied():
         report = gradcheck(
             case.forward, case.backward, case.args, sizes=case.sizes, seed=seed, known=known
         )
-    if backward_only:
-        random, ones = _differences(mistake.layer, mistake.label, seed)
-    else:
-        with mistake.applied():
-            random, ones = _differences.__wrapped__(mistake.layer, mistake.label, seed)
-    with mistake.applied():
+        random, ones = _differences(case, known, seed)
+    with mistake.applied():  # anew: what it kept of the calls above is gone
         pairs, of_sum = _beside(case, *random), _beside(case, *ones)
     outputs = sum(a.size for _, a in leaves(random[0]) if is_float(a))
     return Trial(
@@ -85,16 +80,14 @@ def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
 Differences = tuple[object, dict[str, Array]]  # a cotangent, and the gradients under it
 
 
-@cache
-def _differences(layer: str, label: str, seed: int) -> tuple[Differences, Differences]:
+def _differences(case: Case, known: Outputs, seed: int) -> tuple[Differences, Differences]:
     """Return a case's central differences under a random cotangent, and under one of ones."""
-    case = find_case(layer, label, seed)
     pair = Pair(case.forward, case.backward, case.args, np.float64)
     y, _ = pair.run(pair.args)
     rng = np.random.default_rng((seed, 7))
     random: Differences = map_leaves(lambda a: rng.standard_normal(a.shape) * is_float(a), y), {}
     ones: Differences = map_leaves(lambda a: np.ones(a.shape) * is_float(a), y), {}
-    probe = Probe(pair, [], "real")
+    probe = Probe(pair, [], "real", known)
     for name, x in pair.leaves.items():
         for _, gradients in (random, ones):
             gradients[name] = np.empty(x.shape)
@@ -113,5 +106,5 @@ def _beside(case: Case, dy: object, numeric: dict[str, Array]) -> list[tuple[Arr
     """Return what one call of the backward claims, beside the central differences."""
     pair = Pair(case.forward, case.backward, case.args, np.float64)
     _, kept = pair.run(pair.args)
-    claims = pair.gradients(map_leaves(np.copy, dy), kept)
+    claims = pair.gradients(dy, kept)
     return [(np.array(claim), numeric[name]) for name, claim in claims.items()]

@@ -34,16 +34,21 @@ def one_line(npllm, folder):
     """Run a command that must fail with one line and write nothing; return the line."""
 
     def run(*arguments):
-        before = sorted(folder.rglob("*.[jp]*"))
+        before = written(folder)
         status, _, errors = npllm(*arguments)
         assert status == 2
         (line,) = errors.splitlines()
         assert line.startswith("npllm")
         assert "error: " in line
-        assert sorted(folder.rglob("*.[jp]*")) == before
+        assert written(folder) == before
         return line
 
     return run
+
+
+def written(folder):
+    """Return what lies in a folder, but for what Python keeps of what it imports."""
+    return {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
 # certify

@@ -8,10 +8,16 @@ import pytest
 from npllm.checking import gradcheck
 from npllm.checking.trees import map_leaves
 from npllm.evidence import CASES, Case
-from npllm.evidence.trial import estimates_of
+from npllm.evidence.trial import outputs_of
 
+# the checks of a case are for one process, which computes its forward once
 ALL_CASES = [
-    pytest.param(name, case, id=f"{name}: {case.label}")
+    pytest.param(
+        name,
+        case,
+        id=f"{name}: {case.label}",
+        marks=pytest.mark.xdist_group(f"{name}: {case.label}"),
+    )
     for name, cases in CASES.items()
     for case in cases(np.random.default_rng(0))
 ]
@@ -19,7 +25,7 @@ ALL_CASES = [
 
 @pytest.mark.parametrize(("name", "case"), ALL_CASES)
 def test_every_gradient_is_right(name: str, case: Case) -> None:
-    known = estimates_of(name, case.label)
+    known = outputs_of(name, case.label)
     report = gradcheck(case.forward, case.backward, case.args, known=known)
     assert report.passed, f"\n{report}"
 
@@ -32,7 +38,7 @@ def test_zeros_are_rejected(name: str, case: Case) -> None:
     def backward(dy: object, cache: object) -> object:
         return map_leaves(np.zeros_like, right)
 
-    known = estimates_of(name, case.label)
+    known = outputs_of(name, case.label)
     report = gradcheck(case.forward, backward, case.args, methods=("complex",), known=known)
     # with p = 1 dropout's gradient is zero, and so is what a relu or a mask never lets through
     assert report.passed == (case.label == "p = 1.0")

@@ -9,7 +9,7 @@ import pytest
 from npllm.checking import gradcheck
 from npllm.cli.atlas import lesson, table
 from npllm.evidence import CASES, MISTAKES, Mistake
-from npllm.evidence.trial import Trial, estimates_of, find_case, try_mistake
+from npllm.evidence.trial import Trial, find_case, outputs_of, try_mistake
 
 # what the numbers can show, if a mistake of that kind is in the atlas
 NAMED = {
@@ -47,7 +47,22 @@ def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
         print(f"\n\n{table(done)}")
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.layer}: {m.slip}")
+# the checks of a case are for one process, which computes its forward once
+ALL_MISTAKES = [
+    pytest.param(
+        mistake,
+        id=f"{mistake.layer}: {mistake.slip}",
+        marks=pytest.mark.xdist_group(f"{mistake.layer}: {mistake.label}"),
+    )
+    for mistake in MISTAKES
+]
+MISTAKEN_CASES = [
+    pytest.param(layer, label, marks=pytest.mark.xdist_group(f"{layer}: {label}"))
+    for layer, label in sorted({(m.layer, m.label) for m in MISTAKES})
+]
+
+
+@pytest.mark.parametrize("mistake", ALL_MISTAKES)
 def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) -> None:
     code = mistake.function.__code__
     trial = try_mistake(mistake)
@@ -61,10 +76,10 @@ def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) 
     assert mistake.function.__code__ is code  # as it was: the right one, see below
 
 
-@pytest.mark.parametrize(("layer", "label"), sorted({(m.layer, m.label) for m in MISTAKES}))
+@pytest.mark.parametrize(("layer", "label"), MISTAKEN_CASES)
 def test_without_a_mistake_the_case_passes(layer: str, label: str) -> None:
     case = find_case(layer, label)
-    known = estimates_of(layer, label)
+    known = outputs_of(layer, label)
     assert gradcheck(
         case.forward, case.backward, case.args, methods=("complex",), known=known
     ).passed
