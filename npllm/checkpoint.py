@@ -93,10 +93,10 @@ def save_checkpoint(
         flush(temporary)
         if _is_checkpoint(final) and _content(final) == _content(temporary):
             shutil.rmtree(temporary)
-            return final
-        if os.path.lexists(final):
-            _set_aside(final)
-        temporary.rename(final)
+        else:
+            if os.path.lexists(final):
+                _set_aside(final)
+            temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

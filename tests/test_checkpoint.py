@@ -165,6 +165,16 @@ def test_the_same_step_is_saved_once(tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == before
 
 
+def test_the_same_step_saved_again_tidies_up_too(tmp_path):
+    pair = make(seed=0)
+    first = save(tmp_path, 1, pair)
+    kept = shutil.copytree(first, tmp_path / "kept")
+    second = save(tmp_path, 2, pair)
+    kept.rename(first)  # what a crash leaves between writing the one and removing the other
+    assert save(tmp_path, 2, pair) == second
+    assert checkpoint.checkpoints(tmp_path) == [second]
+
+
 @pytest.mark.parametrize("load", [checkpoint.load_model, checkpoint.load_training])
 def test_there_may_be_none(tmp_path, load):
     for directory in (tmp_path, tmp_path / "missing"):

@@ -62,6 +62,20 @@ def test_a_new_file_has_the_rights_of_any_other(tmp_path, mask):
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+@pytest.mark.parametrize("rights", [0o600, 0o640, 0o664])
+def test_a_file_that_is_replaced_keeps_its_rights(tmp_path, link, rights):
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(rights)
+    files.write_text(path, "new")
+    assert path.stat().st_mode & 0o777 == rights
+    (tmp_path / "other").write_text("text")
+    link(tmp_path / "link", path)
+    files.write_text(tmp_path / "link", "new")  # a link has no rights to keep
+    assert (tmp_path / "link").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_errors_name_the_file_that_was_asked_for(tmp_path):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "missing" / "file", tmp_path / "folder"):

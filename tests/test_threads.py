@@ -74,6 +74,19 @@ def test_the_last_word_counts_and_none_is_no_word(three):
     assert blas() == {3}
 
 
+def test_holds_may_end_in_any_order(three):
+    first, second, third = blas_held(2), blas_held(1), blas_held()
+    for hold, threads in ((first, 2), (second, 1), (third, 1)):
+        hold.__enter__()
+        assert blas() == {threads}
+    for hold, threads in ((second, 1), (first, 1), (third, 3)):
+        hold.__exit__(None, None, None)
+        assert blas() == {threads}
+    with blas_held(2):
+        assert blas() == {2}
+    assert blas() == {3}
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_there_is_no_hold_below_one(threads):
     with (

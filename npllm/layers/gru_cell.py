@@ -13,6 +13,7 @@ import numpy as np
 
 from npllm.layers.activations import sigmoid
 from npllm.layers.arrays import Array, check_shape
+from npllm.layers.cells import check_cell
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 
 
@@ -79,7 +80,7 @@ def gru_cell_forward(
     >>> bool(np.isclose(h[0], 15 / 34))
     True
     """
-    _check(x, h, weight_ih, weight_hh, bias_ih, bias_hh)
+    check_cell(3, x, h, weight_ih, weight_hh, bias_ih, bias_hh)
     cut = [2 * h.shape[-1]]  # r and z, which take h as it is, and n
     w_rz, w_n = np.split(weight_hh, cut)  # (2H, H), (H, H)
     b_rz, b_n = (None, None) if bias_hh is None else np.split(bias_hh, cut)  # (2H,), (H,)
@@ -138,25 +139,3 @@ def gru_cell_backward(dy: Array, cache: GRUCellCache) -> tuple[Array, ...]:
     dweight_hh = np.concatenate([dw_rz, dw_n])  # (3H, H)
     dbias_hh = (np.concatenate([*db_rz, *db_n]),) if db_n else ()  # (3H,)
     return dx, dh, dweight_ih, dweight_hh, *dbias_ih, *dbias_hh
-
-
-def _check(
-    x: Array,
-    h: Array,
-    weight_ih: Array,
-    weight_hh: Array,
-    bias_ih: Array | None,
-    bias_hh: Array | None,
-) -> None:
-    if h.ndim == 0:
-        raise ValueError(f"h must have shape (..., H), got {h.shape}")
-    rows = 3 * h.shape[-1]
-    check_shape(weight_hh, (rows, h.shape[-1]), "weight_hh")
-    if weight_ih.ndim != 2 or len(weight_ih) != rows:
-        raise ValueError(f"weight_ih must have shape ({rows}, I), got {weight_ih.shape}")
-    check_shape(x, (*h.shape[:-1], weight_ih.shape[1]), "x")
-    if (bias_ih is None) != (bias_hh is None):
-        raise ValueError("bias_ih and bias_hh must be given both or neither")
-    for name, bias in {"bias_ih": bias_ih, "bias_hh": bias_hh}.items():
-        if bias is not None:
-            check_shape(bias, (rows,), name)

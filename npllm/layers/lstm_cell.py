@@ -14,6 +14,7 @@ import numpy as np
 
 from npllm.layers.activations import sigmoid
 from npllm.layers.arrays import Array, as_rows, check_shape
+from npllm.layers.cells import check_cell
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 
 
@@ -69,7 +70,7 @@ def lstm_cell_forward(
         (h', c'), each (..., H), and the cache of :func:`lstm_cell_backward`.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or one bias is given without the other.
 
     >>> zero = np.zeros  # with all weights 0 each gate is 1/2 and g is 0, so c' = c / 2
     >>> (h, c), _ = lstm_cell_forward(zero(3), zero(1), np.array([4.0]), zero((4, 3)), zero((4, 1)))
@@ -84,17 +85,8 @@ def lstm_cell_forward(
     >>> bool(np.isclose(c[0], 3.0)), bool(np.isclose(h[0], 0.75 * np.tanh(3.0)))
     (True, True)
     """
+    check_cell(4, x, h, weight_ih, weight_hh, bias_ih, bias_hh)
     check_shape(c, h.shape, "c")
-    check_shape(weight_hh, (4 * h.shape[-1], h.shape[-1]), "weight_hh")
-    if len(weight_ih) != len(weight_hh):
-        raise ValueError(f"weight_ih must have {len(weight_hh)} rows, got {len(weight_ih)}")
-    if x.shape[:-1] != h.shape[:-1]:
-        raise ValueError(f"x and h must have equal leading axes, got {x.shape} and {h.shape}")
-    if (bias_ih is None) != (bias_hh is None):
-        raise ValueError("bias_ih and bias_hh must be given both or neither")
-    for name, bias in {"bias_ih": bias_ih, "bias_hh": bias_hh}.items():
-        if bias is not None:
-            check_shape(bias, weight_hh.shape[:1], name)
     if weight_ch is not None:
         check_shape(weight_ch, (3 * h.shape[-1],), "weight_ch")
     from_input, input_cache = linear_forward(x, weight_ih, bias_ih)  # (..., 4H)

@@ -1,6 +1,6 @@
 """Step 1 of section 3: text into tokens, tokens into batches."""
 
-from npllm.text.batches import Batch, Batches, ContiguousBatches, ShuffledWindows
+from npllm.text.batches import Batch, ContiguousBatches, ShuffledWindows
 from npllm.text.bpe import BytePairTokenizer, StreamDecoder
 from npllm.text.corpus import load_text, split_text
 from npllm.text.saved import tokenizer_from_dict
@@ -19,7 +19,6 @@ from npllm.text.tokenizers import (
 
 __all__ = [
     "Batch",
-    "Batches",
     "BytePairTokenizer",
     "CharacterTokenizer",
     "ContiguousBatches",

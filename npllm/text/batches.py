@@ -6,7 +6,7 @@ the step alone. The position in the data is the step, and training goes on from 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,13 +40,6 @@ class Batch(NamedTuple):
     def rows(self, rows: slice) -> Batch:
         """Return some of its rows."""
         return Batch(self.ids[rows], self.targets[rows], self.continues)
-
-
-class Batches(Protocol):
-    """What training needs of its data."""
-
-    def __getitem__(self, step: int) -> Batch:
-        """Return the batch of a step, from 0 without end."""
 
 
 class ContiguousBatches:

@@ -19,7 +19,6 @@ from npllm.text import (
     load_text,
     split_text,
 )
-from npllm.text.batches import Batches
 from npllm.text.tokenizers import CharacterTokenizer, Ids, TrainedTokenizer, WordTokenizer
 from npllm.training.evaluation import evaluate
 from npllm.training.options import RunOptions, option
@@ -170,7 +169,7 @@ class LanguageModellingOptions(RunOptions):
         config = self.model_config(vocab_size)
         return MODELS[self.model](**config, seed=rng, dtype=np.dtype(self.dtype))
 
-    def make_batches(self, ids: Ids, batch_size: int) -> Batches:
+    def make_batches(self, ids: Ids, batch_size: int) -> ContiguousBatches | ShuffledWindows:
         """Return the batches of a text."""
         kind = self.windows or ("contiguous" if self.carries_state else "shuffled")
         if kind == "shuffled":

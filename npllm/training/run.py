@@ -233,8 +233,9 @@ class Run:
             raise DivergedError(self._diverged("a parameter is not finite", self.step))
         if not (loss := self._next_loss()) < LARGEST_LOSS:
             raise DivergedError(self._diverged(f"the next loss is {loss}", self.step))
-        if self._saved == self.step:  # it was stopped where it had just been saved
-            return checkpoint.path_of(self.directory, self.step)
+        final = checkpoint.path_of(self.directory, self.step)
+        if self._saved == self.step and final in checkpoint.checkpoints(self.directory):
+            return final  # it was stopped where it had just been saved
         files.flush(self.metrics_path)
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
         arrays |= {_state_name(n): array for n, array in enumerate(self._state or ())}

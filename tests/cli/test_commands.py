@@ -200,6 +200,16 @@ def test_plot_without_validation(npllm, place):
     assert npllm("plot", "run")[0] == 0
 
 
+def test_plot_needs_no_measure_but_the_loss(npllm, place):
+    need("matplotlib")
+    metrics = place / "run" / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    kept = [{k: v for k, v in line.items() if not k.startswith("val_perp")} for line in lines]
+    assert lines != kept
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert npllm("plot", "run")[0] == 0
+
+
 def test_plot_without_matplotlib_says_what_to_install(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert "pip install matplotlib" in refused("plot", "run")

@@ -45,6 +45,7 @@ def test_a_name_becomes_its_flag(message, expected):
         "C:\\my top_p\\x holds no run",
         "my-top_p.txt is empty",
         "top_p.txt is empty",
+        "run/run.json does not describe a run: kv_heads must divide heads=4, got 3",
         "the vocabulary lacks 'top_p'",
         'the vocabulary lacks "top_p"',
         "the vocabulary lacks 'it', ' top_p ', 'x'",

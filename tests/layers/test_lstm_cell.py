@@ -60,10 +60,14 @@ GOOD = {
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("x", (2, 5), "x must have shape (..., 3), got (2, 5)"),
-        ("x", (3, 3), "x and h must have equal leading axes, got (3, 3) and (2, 4)"),
+        ("x", (2, 5), "x must have shape (2, 3), got (2, 5)"),
+        ("x", (3, 3), "x must have shape (2, 3), got (3, 3)"),
+        ("x", (), "x must have shape (2, 3), got ()"),
+        ("h", (), "h must have shape (..., H), got ()"),
+        ("h", (2, 5), "weight_hh must have shape (20, 5), got (16, 4)"),
         ("c", (2, 5), "c must have shape (2, 4), got (2, 5)"),
-        ("weight_ih", (12, 3), "weight_ih must have 16 rows, got 12"),
+        ("weight_ih", (12, 3), "weight_ih must have shape (16, I), got (12, 3)"),
+        ("weight_ih", (16,), "weight_ih must have shape (16, I), got (16,)"),
         ("weight_hh", (16, 3), "weight_hh must have shape (16, 4), got (16, 3)"),
         ("bias_ih", (4,), "bias_ih must have shape (16,), got (4,)"),
         ("bias_hh", (4,), "bias_hh must have shape (16,), got (4,)"),

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny import advance, change_json, finish, left_behind
+from tiny import KINDS, advance, change_json, finish, left_behind
 
 from npllm import checkpoint
 from npllm.text import CharacterTokenizer, WordTokenizer
@@ -249,6 +249,23 @@ def test_the_checkpoint_of_another_run_is_refused(create, changes):
     shutil.copytree(checkpoint.latest_checkpoint(other.directory), latest)
     with pytest.raises(ValueError, match="checkpoint-00000000"):
         Run.resume(run.directory)
+
+
+def test_the_checkpoint_of_a_model_with_another_option_is_refused(create):
+    run = create(**KINDS["llama, bpe"])
+    path = checkpoint.latest_checkpoint(run.directory) / "model.json"
+    change_json(path, lambda described: described["config"].update(window=3))  # the run has none
+    with pytest.raises(ValueError, match=r"does not fit the run: its model is .*'window': 3"):
+        Run.resume(run.directory)
+
+
+def test_a_checkpoint_that_has_gone_is_written_again(create):
+    run = create()
+    advance(run, 5)
+    saved = run.save()
+    shutil.rmtree(saved)
+    assert run.save() == saved
+    assert Run.resume(run.directory).step == 5
 
 
 def test_there_may_be_no_run(tmp_path):

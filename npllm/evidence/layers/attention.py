@@ -9,14 +9,25 @@ from typing import Any
 import numpy as np
 
 from npllm import layers
-from npllm.checking.pair import Forward
+from npllm.checking.pair import Backward, Forward
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 
 
-def attention_arguments(
+def attention_arguments(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Bound:
+    """Attend from n queries to m keys of width 3."""
+
+    def attend(*args: Array, **options: Any) -> tuple[object, object]:
+        return layers.attention_forward(*args, rng=np.random.default_rng(5), **options)
+
+    return attending(attend, layers.attention_backward, source, lead, n, m, **options)
+
+
+def attending(
+    attend: Forward,
+    backward: Backward,
     source: Source,
     lead: Lead,
     n: int,
@@ -26,16 +37,15 @@ def attention_arguments(
     mask: bool = False,
     **options: Any,
 ) -> Bound:
-    """Attend from n queries to m keys of width 3."""
+    """Attend from n queries to m keys of width 3, in one way or the other."""
     shapes = [(*lead, n, 3), (m, 3), (*lead, m, 2)] + [(n, m)] * bias
     seen = source.mask(n, m) if mask else None  # some rows see nothing
 
     def forward(q: Array, k: Array, v: Array, bias: Array | None = None) -> tuple[object, object]:
-        rng = np.random.default_rng(5)
-        return layers.attention_forward(q, k, v, bias=bias, mask=seen, rng=rng, **options)
+        return attend(q, k, v, bias=bias, mask=seen, **options)
 
     args = tuple(source.normal(*shape) for shape in shapes)
-    return Bound(forward, layers.attention_backward, args)
+    return Bound(forward, backward, args)
 
 
 ATTENTION_VARIANTS: Variants = {

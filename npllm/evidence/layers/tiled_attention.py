@@ -9,30 +9,16 @@ from typing import Any
 from npllm import layers
 from npllm.checking.pair import Forward
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
+from npllm.evidence.layers.attention import attending
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 
 
-def tiled_attention_arguments(
-    source: Source,
-    lead: Lead,
-    n: int,
-    m: int,
-    *,
-    bias: bool = False,
-    mask: bool = False,
-    **options: Any,
-) -> Bound:
+def tiled_attention_arguments(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Bound:
     """Attend from n queries to m keys, a few scores at a time."""
-    shapes = [(*lead, n, 3), (m, 3), (*lead, m, 2)] + [(n, m)] * bias
-    seen = source.mask(n, m) if mask else None
-
-    def forward(q: Array, k: Array, v: Array, bias: Array | None = None) -> tuple[object, object]:
-        return layers.tiled_attention_forward(q, k, v, bias=bias, mask=seen, scores=5, **options)
-
-    args = tuple(source.normal(*shape) for shape in shapes)
-    return Bound(forward, layers.tiled_attention_backward, args)
+    attend = partial(layers.tiled_attention_forward, scores=5)
+    return attending(attend, layers.tiled_attention_backward, source, lead, n, m, **options)
 
 
 TILED_ATTENTION_VARIANTS: Variants = {
