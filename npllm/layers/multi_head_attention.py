@@ -131,15 +131,13 @@ def multi_head_attention_forward(
         attend = tiled_attention_forward
     else:
         raise ValueError(f"tiled attention has no dropout, got {dropout}")
+    seen = sight._replace(mask=_grouped(sight.mask, kv_heads), offset=past_steps)
     y, cache = attend(
         grouped,
         keys[:, :, None],
         values[:, :, None],
-        mask=_grouped(sight.mask, kv_heads),
+        **seen._asdict(),
         bias=_grouped(bias, kv_heads),
-        causal=sight.causal,
-        window=sight.window,
-        offset=past_steps,
         scale=scale,
         softcap=softcap,
     )

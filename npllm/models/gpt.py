@@ -23,7 +23,6 @@ from npllm.layers import (
 )
 from npllm.layers.activations import GeluCache
 from npllm.layers.arrays import Array
-from npllm.layers.attention import Sight
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import (
@@ -88,7 +87,7 @@ def gpt_block_forward(
         v,
         heads,
         past=past,
-        sight=Sight(options.mask, causal=True),
+        sight=options.sight,
         dropout=options.dropout,
         rng=options.rng,
         tiled=options.tiled,

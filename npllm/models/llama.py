@@ -22,7 +22,6 @@ from npllm.layers import (
     swiglu_forward,
 )
 from npllm.layers.arrays import Array, Ids
-from npllm.layers.attention import Sight
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import (
@@ -110,7 +109,7 @@ def llama_block_forward(
         kv_heads=kv_heads,
         rotary=options.rotary,
         past=past,
-        sight=Sight(options.mask, causal=True, window=options.window),
+        sight=options.sight,
         dropout=options.dropout,
         rng=options.rng,
         tiled=options.tiled,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npllm.layers.arrays import Array, Ids, Mask, check_ids, check_shape
+from npllm.layers.attention import Sight
 from npllm.layers.multi_head_attention import KeysAndValues
 
 
@@ -41,15 +42,13 @@ class Place(NamedTuple):
 
     Attributes:
         positions: (B, T), or (T,) where all rows stand alike.
-        mask: (B, 1, 1 or T, P + T), which keys are real; None where all are.
-        near: whether the mask leaves out what is beyond the model's window.
+        sight: which keys they may see; its mask (B, 1, 1 or T, P + T), or None where all are real.
         lengths: (B,), of the memory after this call.
         real: (B, P + T) or None, of the memory after this call.
     """
 
     positions: Ids
-    mask: Mask | None
-    near: bool
+    sight: Sight
     lengths: Ids
     real: Mask | None
 
@@ -93,7 +92,8 @@ def placed(
         )
     past_real = None if memory is None else memory.real
     if (lengths is None or (added == steps).all()) and past_real is None:
-        return Place(past + np.arange(steps), None, False, after, None)
+        sight = Sight(causal=True, window=window)
+        return Place(past + np.arange(steps), sight, after, None)
     real = np.arange(steps) < added[:, None]  # (B, T)
     if memory is not None:
         kept = np.ones((batch, past), np.bool_) if past_real is None else past_real
@@ -101,8 +101,8 @@ def placed(
     # what fills a row up stands anywhere: nothing sees it
     positions = np.minimum(before[:, None] + np.arange(steps), context - 1)
     mask = real[:, None, None]  # (B, 1, 1, P + T)
-    near = window is not None and past_real is not None
-    if window is not None and near:  # what is remembered has gaps: near are tokens, not columns
+    if window is not None and past_real is not None:
+        # what is remembered has gaps: near are tokens, not columns
         stands = real.cumsum(axis=1)[:, None, None] - 1  # (B, 1, 1, P + T)
-        mask = mask & (positions[:, None, :, None] - stands < window)
-    return Place(positions, mask, near, after, real)
+        mask, window = mask & (positions[:, None, :, None] - stands < window), None
+    return Place(positions, Sight(mask, causal=True, window=window), after, real)

@@ -24,14 +24,15 @@ from npllm.layers import (
     linear_cross_entropy_forward,
     linear_forward,
 )
-from npllm.layers.arrays import Array, Ids, Mask, check_ids
+from npllm.layers.arrays import Array, Ids, check_ids
+from npllm.layers.attention import Sight
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.embedding import EmbeddingCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import Rotary
 from npllm.models.language_model import LossAndGradients, Views, last_tokens
 from npllm.models.parameters import Parameters
-from npllm.models.places import Memory, Place, placed
+from npllm.models.places import Memory, placed
 
 # Attention comes in tiles where a block's scores are more than these, 64 MB in float32, and those
 # of a head by itself enough to be worth a tile.
@@ -43,16 +44,14 @@ class BlockOptions(NamedTuple):
 
     Attributes:
         rotary: how queries and keys are turned; None in a model with a table of positions.
-        mask: booleans that broadcast to (B, N, T, P + T); True where a key may be seen.
-        window: how many positions back a query sees, itself included; all where None.
+        sight: which keys a query may see, its mask what broadcasts to (B, N, T, P + T).
         dropout: of the attention weights, and of what each half of a block adds.
         rng: draws the masks of dropout.
         tiled: see :func:`npllm.layers.multi_head_attention_forward`.
     """
 
     rotary: Rotary | None = None
-    mask: Mask | None = None
-    window: int | None = None
+    sight: Sight = Sight(causal=True)
     dropout: float = 0.0
     rng: np.random.Generator | None = None
     tiled: bool = False
@@ -163,7 +162,7 @@ class Transformer(ABC):
             x += where
         x, dropped = dropout_forward(x, p=rate, rng=rng)
         tiled = tiled and rate == 0 and self._tiles_pay(ids.shape, state)
-        options = self._block_options(place, rate, rng, tiled)
+        options = BlockOptions(self.rotary(place.positions), place.sight, rate, rng, tiled)
         sizes = {name: c[name] for name in self.BLOCK_SIZES}
         blocks, caches = [], []
         for n in range(c["num_layers"]):
@@ -183,13 +182,6 @@ class Transformer(ABC):
         batch, steps = shape
         scores = steps * (steps + (0 if state is None else state.steps))  # of a head
         return scores >= SCORES_OF_A_HEAD and batch * self.config["heads"] * scores > SCORES
-
-    def _block_options(
-        self, place: Place, dropout: float, rng: np.random.Generator | None, tiled: bool
-    ) -> BlockOptions:
-        window = None if place.near else self.config.get("window")
-        rotary = self.rotary(place.positions)
-        return BlockOptions(rotary, place.mask, window, dropout, rng, tiled)
 
     def hidden_backward(self, dh: Array, cache: HiddenCache) -> Parameters:
         """Return the gradients of all parameters, as far as they come through the hidden state."""

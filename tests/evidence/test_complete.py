@@ -6,12 +6,18 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import numpy as np
 import pytest
 
 from npllm import layers
-from npllm.evidence import MISTAKES, SUBJECTS, Subject, torch_models
+from npllm.evidence import CASES, MISTAKES, SUBJECTS, Case, Subject, torch_models
 from npllm.models import MODELS
 
 TESTS = Path(__file__).parents[1]
@@ -47,6 +53,41 @@ def missing(subject: Subject) -> list[str]:
 def test_every_layer_and_model_has_its_evidence(subject: Subject) -> None:
     lacks = missing(subject)
     assert not lacks, "\n".join([f"{subject.name} lacks", *lacks])
+
+
+def untried(forward: Callable[..., object], cases: Iterable[Case]) -> set[str]:
+    """Return the options of a layer that no case of it sets to another value than their own."""
+    parameters = inspect.signature(forward).parameters.values()
+    own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    code, tried = inspect.unwrap(forward).__code__, set[str]()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is code:
+            tried.update(n for n, value in own.items() if frame.f_locals[n] is not value)
+
+    sys.setprofile(note)
+    try:
+        for case in cases:
+            case.forward(*case.args)
+    finally:
+        sys.setprofile(None)
+    return set(own) - tried
+
+
+@pytest.mark.parametrize(
+    "subject", [s for s in SUBJECTS if s.home.startswith("npllm.layers.")], ids=lambda s: s.name
+)
+def test_every_option_of_a_layer_is_in_a_case(subject: Subject) -> None:
+    forward = getattr(layers, f"{subject.name}_forward")
+    assert untried(forward, CASES[subject.name](np.random.default_rng(0))) == set()
+
+
+def test_an_option_that_no_case_sets_is_named() -> None:
+    def forward(x: Any, *, axis: int = -1, keepdims: bool = False) -> Any:
+        return layers.softmax_forward(x, axis=axis)
+
+    case = Case("axis 0", partial(forward, axis=0), layers.softmax_backward, (np.ones((2, 3)),))
+    assert untried(forward, [case]) == {"keepdims"}
 
 
 def test_what_is_missing_is_named() -> None:

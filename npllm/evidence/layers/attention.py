@@ -88,6 +88,7 @@ def attention_cases(rng: Generator) -> Iterator[Case]:
             (q, k, v, rng.normal(size=(2, 3, 4, 6))),
             {"softcap": 1.5, "mask": mask, "causal": True, "return_weights": True},
         ),
+        "causal, window, offset": ((q, k, v), {"causal": True, "window": 2, "offset": 1}),
     }
     for label, (args, options) in configurations.items():
         attend: Forward = partial(layers.attention_forward, **options)

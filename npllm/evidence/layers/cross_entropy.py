@@ -58,6 +58,8 @@ def cross_entropy_cases(rng: Generator) -> Iterator[Case]:
         sizes = {"the number of rows that count": 7.0, "the smoothing": 0.2}
         yield Case(f"ids, {label}", forward, backward, (logits, ids), sizes)
         yield Case(f"distribution, {label}", forward, backward, (logits, distribution), sizes)
+    forward = partial(layers.cross_entropy_forward, ignore_index=3)
+    yield Case("ids, another index ignored", forward, backward, (logits, np.maximum(ids, 0)))
 
 
 _backward = layers.cross_entropy_backward

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -37,6 +38,8 @@ def dropout_cases(rng: Generator) -> Iterator[Case]:
             return layers.dropout_forward(x, p=p, rng=np.random.default_rng(5))
 
         yield Case(f"p = {p}", forward, layers.dropout_backward, (x,), {"p": p})
+    forward = partial(layers.dropout_forward, p=0.3, training=False)
+    yield Case("not training", forward, layers.dropout_backward, (x,))
 
 
 DROPOUT_MISTAKES = [

@@ -42,6 +42,13 @@ def linear_cross_entropy_cases(rng: Generator) -> Iterator[Case]:
         if logits == 15:
             yield Case("no bias", forward, backward, (x, weight))
 
+    def ignoring(x: Array, weight: Array) -> tuple[Array, object]:
+        return layers.linear_cross_entropy_forward(
+            x, weight, np.maximum(targets, 0), ignore_index=3
+        )
+
+    yield Case("another index ignored", ignoring, layers.linear_cross_entropy_backward, (x, weight))
+
 
 _backward = layers.linear_cross_entropy_backward
 _loss = "cross_entropy_backward(dy, loss_cache)"

@@ -79,6 +79,7 @@ def multi_head_attention_cases(rng: Generator) -> Iterator[Case]:
             {**one, "past": past, "sight": Sight(causal=True, window=3)},
         ),
         "bias": ((q, k, v, rng.normal(size=(heads, 3, 3))), one),
+        "scale, softcap": ((q, k, v), {**one, "scale": 0.7, "softcap": 0.8}),
         "tiled, past, causal, bias": (
             (q, k, v, rng.normal(size=(heads, 3, 7))),
             {**one, "past": past, "sight": causal, "tiled": True},

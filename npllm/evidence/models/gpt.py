@@ -12,6 +12,7 @@ from npllm.evidence.mistake import Mistake
 from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters, trained
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
+from npllm.layers.attention import Sight
 from npllm.layers.multi_head_attention import KeysAndValues
 from npllm.models import GPT, gpt
 from npllm.models.gpt import gpt_block_backward, gpt_block_forward
@@ -174,7 +175,7 @@ def gpt_block_cases(rng: Generator) -> Iterator[Case]:
         ("alone", None, BlockOptions()),
         ("dropout", None, BlockOptions(dropout=0.3)),
         ("past", past, BlockOptions()),
-        ("mask", None, BlockOptions(mask=rng.random((2, 1, 5, 5)) < 0.7)),
+        ("mask", None, BlockOptions(sight=Sight(rng.random((2, 1, 5, 5)) < 0.7, causal=True))),
     ):
         p = block_parameters(like, lambda shape: rng.normal(size=shape) / 2)
 

@@ -13,6 +13,7 @@ from npllm.evidence.mistake import Mistake
 from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters, trained
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
+from npllm.layers.attention import Sight
 from npllm.layers.multi_head_attention import KeysAndValues, Rotary
 from npllm.models import Llama, llama
 from npllm.models.llama import llama_block_backward, llama_block_forward
@@ -173,8 +174,8 @@ def llama_block_cases(rng: Generator) -> Iterator[Case]:
     for label, kept, options in (
         ("alone", None, BlockOptions()),
         ("dropout", None, BlockOptions(dropout=0.3)),
-        ("past, window", past, BlockOptions(window=3)),
-        ("mask", None, BlockOptions(mask=rng.random((2, 1, 5, 5)) < 0.7)),
+        ("past, window", past, BlockOptions(sight=Sight(causal=True, window=3))),
+        ("mask", None, BlockOptions(sight=Sight(rng.random((2, 1, 5, 5)) < 0.7, causal=True))),
     ):
         p = block_parameters(like, lambda shape: rng.normal(size=shape) / 2)
         start = 0 if kept is None else 4
