@@ -33,7 +33,15 @@ def leaves(tree: object, name: str = "") -> Iterator[tuple[str, Array]]:
 
 def map_leaves(function: Callable[[Array], object], tree: object) -> Any:
     """Return the tree with ``function`` applied to each array; mappings become plain dicts."""
-    return map_named(lambda _, array: function(array), tree)
+    if isinstance(tree, np.ndarray):  # the most frequent by far
+        return function(tree)
+    if tree is None:
+        return None
+    if isinstance(tree, Mapping):
+        return {key: map_leaves(function, value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return _like(tree, [map_leaves(function, value) for value in tree])
+    return function(np.asarray(tree))
 
 
 def map_named(function: Callable[[str, Array], object], tree: object, name: str = "") -> Any:
@@ -42,13 +50,16 @@ def map_named(function: Callable[[str, Array], object], tree: object, name: str 
     >>> map_named(lambda name, array: name, [1.0, None, {"w": 2.0}], "args")
     ['args[0]', None, {'w': 'args[2]["w"]'}]
     """
-    if isinstance(tree, np.ndarray):
-        return function(name, tree)
     if tree is None:
         return None
     if isinstance(tree, Mapping):
         return {k: map_named(function, v, f'{name}["{k}"]') for k, v in tree.items()}
     if isinstance(tree, (tuple, list)):
         values = [map_named(function, v, f"{name}[{index}]") for index, v in enumerate(tree)]
-        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
+        return _like(tree, values)
     return function(name, np.asarray(tree))
+
+
+def _like(tree: Any, values: list[object]) -> Any:
+    """Return the values in a tuple, named tuple or list, as the tree is."""
+    return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)

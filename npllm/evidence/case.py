@@ -81,6 +81,10 @@ def of_one_array(forward: Forward, backward: Backward) -> Build:
     return build
 
 
+# ends the label of a case whose forward is another's: that of the label before it
+AT_ONCE = ", loss and gradients at once"
+
+
 class Configuration(NamedTuple):
     """A model's sizes and options, and how its batches look, for the certificate.
 

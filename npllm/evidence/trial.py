@@ -12,6 +12,7 @@ from npllm.checking.methods import PRECISIONS
 from npllm.checking.pair import Outputs, Pair, Probe, is_float
 from npllm.checking.trees import Array, leaves, map_leaves
 from npllm.evidence import CASES, Case, Mistake
+from npllm.evidence.case import AT_ONCE
 
 TORCH_ATOL, TORCH_RTOL = 1e-5, 1e-3  # the defaults of torch.autograd.gradcheck
 ABSOLUTE = 2e-2
@@ -44,12 +45,21 @@ def find_case(layer: str, label: str, seed: int = 0) -> Case:
     return case
 
 
-_KNOWN: defaultdict[tuple[str, str, int], Outputs] = defaultdict(dict)
+_KNOWN: defaultdict[tuple[str, int], Outputs] = defaultdict(dict)
+
+
+def forward_of(layer: str, label: str) -> str:
+    """Return what tells the forward of a case, which may be another's too, from others.
+
+    >>> forward_of("GPT", "one block, loss and gradients at once")
+    'GPT: one block'
+    """
+    return f"{layer}: {label.removesuffix(AT_ONCE)}"
 
 
 def outputs_of(layer: str, label: str, seed: int = 0) -> Outputs:
     """Return what the checks of a case have computed of its forward so far."""
-    return _KNOWN[layer, label, seed]
+    return _KNOWN[forward_of(layer, label), seed]
 
 
 def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:

@@ -8,15 +8,15 @@ import pytest
 from npllm.checking import gradcheck
 from npllm.checking.trees import map_leaves
 from npllm.evidence import CASES, Case
-from npllm.evidence.trial import outputs_of
+from npllm.evidence.trial import forward_of, outputs_of
 
-# the checks of a case are for one process, which computes its forward once
+# the checks of a forward are for one process, which computes it once
 ALL_CASES = [
     pytest.param(
         name,
         case,
         id=f"{name}: {case.label}",
-        marks=pytest.mark.xdist_group(f"{name}: {case.label}"),
+        marks=pytest.mark.xdist_group(forward_of(name, case.label)),
     )
     for name, cases in CASES.items()
     for case in cases(np.random.default_rng(0))

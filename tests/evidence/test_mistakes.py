@@ -9,7 +9,7 @@ import pytest
 from npllm.checking import gradcheck
 from npllm.cli.atlas import lesson, table
 from npllm.evidence import CASES, MISTAKES, Mistake
-from npllm.evidence.trial import Trial, find_case, outputs_of, try_mistake
+from npllm.evidence.trial import Trial, find_case, forward_of, outputs_of, try_mistake
 
 # what the numbers can show, if a mistake of that kind is in the atlas
 NAMED = {
@@ -47,17 +47,17 @@ def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
         print(f"\n\n{table(done)}")
 
 
-# the checks of a case are for one process, which computes its forward once
+# the checks of a forward are for one process, which computes it once
 ALL_MISTAKES = [
     pytest.param(
         mistake,
         id=f"{mistake.layer}: {mistake.slip}",
-        marks=pytest.mark.xdist_group(f"{mistake.layer}: {mistake.label}"),
+        marks=pytest.mark.xdist_group(forward_of(mistake.layer, mistake.label)),
     )
     for mistake in MISTAKES
 ]
 MISTAKEN_CASES = [
-    pytest.param(layer, label, marks=pytest.mark.xdist_group(f"{layer}: {label}"))
+    pytest.param(layer, label, marks=pytest.mark.xdist_group(forward_of(layer, label)))
     for layer, label in sorted({(m.layer, m.label) for m in MISTAKES})
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npllm import layers
-from npllm.evidence.case import Case, Generator, LossCache, loss_backward
+from npllm.evidence.case import AT_ONCE, Case, Generator, LossCache, loss_backward
 from npllm.layers.arrays import Array
 from npllm.models import GPT, LanguageModel, Llama
 from npllm.models.transformer import Transformer
@@ -45,7 +45,7 @@ def trained(
             return {name: dloss * found.gradients[name] for name in found.gradients.shapes}
 
         yield Case(label, forward, loss_backward, (ids, parameters))
-        yield Case(f"{label}, loss and gradients at once", forward, at_once, (ids, parameters))
+        yield Case(label + AT_ONCE, forward, at_once, (ids, parameters))
 
 
 def block_parameters(
