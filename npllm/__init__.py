@@ -9,9 +9,12 @@ V     vocabulary: token classes
 E     embedding width
 H     hidden width of a recurrent layer (P where it is projected)
 N     attention heads
-D     width of one attention head
+K, G  key and value heads, and the heads that share one: N = K G
+D     width of one attention head (Dv of its values)
+P     tokens remembered from earlier calls, in front of the T
 L     layers
 I, O  input and output width of a linear map
+M     its rows: all leading axes as one
 ====  =====================================================
 
 ``dx`` is the derivative of the loss with respect to ``x``, of the same shape.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import npllm
 from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, plot, train
 from npllm.cli.flags import flags_of, given_words, with_flags
-from npllm.cli.parser import Parser, formatter, parse
+from npllm.cli.parser import CommandParser, Parser, formatter, parse
 from npllm.threads import blas_held
 
 __all__ = ["main", "make_parser"]
@@ -40,7 +40,9 @@ def make_parser() -> Parser:
         formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=f"npllm {npllm.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for command in (train, generate, evaluate, inspect, gradcheck, certify, atlas, plot):
         command.add(commands)
     return parser

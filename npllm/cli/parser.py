@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -28,6 +29,21 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, no_such(value, action.choices))
 
 
+class CommandParser(Parser):
+    """A command's parser, which tells of a misspelt flag before all that is missing or wrong."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does; but a flag that is close to one of the command's is an error."""
+        for word in takewhile("--".__ne__, args or ()):
+            flag = word.partition("=")[0]
+            known = any(name.startswith(flag) for name in self._option_string_actions)
+            if flag.startswith("--") and not known and _closest(flag, self._option_string_actions):
+                self.error(no_such(flag, self._option_string_actions))
+        return super().parse_known_args(args, namespace)
+
+
 def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of a command; ``parser`` among them is the command's own.
 
@@ -35,10 +51,6 @@ def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace
     """
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        flags = options.parser._option_string_actions
-        for word in (word.partition("=")[0] for word in unknown):
-            if word.startswith("--") and _closest(word, flags):
-                options.parser.error(no_such(word, flags))
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return options
 

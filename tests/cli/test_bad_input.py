@@ -325,6 +325,8 @@ def test_a_run_without_metrics_has_no_picture(refused, place):
         (["train", "--no-tie-weigths"], "did you mean --no-tie-weights?"),
         (["generate", "run", "--tmperature", "1"], "--tmperature: did you mean --temperature?"),
         (["generate", "run", "--zzz", "--sede=1"], "there is no --sede: did you mean --seed?"),
+        (["inspect", "run", "--txt", "x"], "there is no --txt: did you mean --text?"),
+        (["train", "--steps", "x", "--mdel=gpt"], "there is no --mdel: did you mean --model?"),
         (["generate", "run", "--zzz"], "unrecognized arguments: --zzz (see npllm generate --help)"),
         (["gradcheck", "linear", "atention"], "there is no atention: did you mean attention?"),
         (["gradcheck", "gpt"], "there is no gpt: did you mean GPT?"),
