@@ -192,9 +192,9 @@ def test_the_opening_commands_are_the_ones_that_set_up_and_run() -> None:
     assert [line for line in SHELL.splitlines() if "venv" in line] == [
         "python3 -m venv .venv && .venv/bin/python -m pip install -q . && .venv/bin/npllm train",
         "python3 -m venv .venv && .venv/bin/python -m pip install -q -e '.[test]' "
-        "&& .venv/bin/python -m pytest -n auto --dist loadgroup",
+        "&& .venv/bin/python -m pytest -n auto",
         ".venv/bin/python -m pip install -q -e '.[test,oracle]' "
-        "&& .venv/bin/python -m pytest -n auto --dist loadgroup",
+        "&& .venv/bin/python -m pytest -n auto",
     ]
     assert len(PYTHON) >= 16
     assert min(len(IN_A_LINE), len(IN_A_BLOCK)) >= 15

@@ -87,9 +87,9 @@ def gradcheck(
             fails is halved until the wrong element is found.
         samples: see ``exhaustive_size``.
         seed: draws the cotangent, the directions and the sample.
-        known: what an earlier check of this very forward, with these arguments, has computed of
-            it: it is not computed again, and what is computed is added. It is for trying many
-            backward passes of one forward.
+        known: what an earlier check of this very forward, with these arguments and dtype, has
+            computed of it: it is not computed again, and what is computed is added. It is for
+            trying many backward passes of one forward.
 
     Returns:
         A report: true where all passed; printed, a row an argument, and under a row that failed

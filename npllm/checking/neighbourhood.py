@@ -85,10 +85,11 @@ class Neighbourhood:
     ) -> bool:
         """Whether the gradient is right at smaller arguments, and ``off`` is rounding there.
 
-        It is right where no claim c is further than L max|n| from what the method finds, n. Then
-        max|n| <= max|c| + L max|n|, so max|n| <= max|c| / (1 - L): where ``off`` is more than
-        rounding of that, nothing is asked. And no claim is further than L / (1 - L) max|c|: the
-        direction that is worst here is asked first, and where it is further nothing else is.
+        It is right where no claim c is further than L max|n| from what the method finds, n, which
+        is finite. Then max|n| <= max|c| + L max|n|, so max|n| <= max|c| / (1 - L): where ``off`` is
+        more than rounding of that, nothing is asked. And no claim is further than
+        L / (1 - L) max|c|: the direction that is worst here is asked first, and where it is further
+        nothing else is.
 
         Args:
             method: which numeric derivative to ask.
@@ -118,7 +119,7 @@ class Neighbourhood:
             right = np.abs(claimed - numeric).max() <= limit * scale
             # so near to zero a gradient may be of any size, and excuses nothing by that
             largest = min(scale, self.uncancelled(name)) if factor == GENTLEST else scale
-            if scale and right and off <= share * largest:
+            if 0 < scale < np.inf and right and off <= share * largest:
                 return True
         return False
 

@@ -18,7 +18,7 @@ Without a name: the table. A row is a mistake, how far its worst gradient is off
 step, what the checker says is wrong, and which other checks would have let it pass ("-": they
 would have rejected it):
 
-  torch   central differences within 1e-5 + 1e-3 |numeric|, the defaults of torch's gradcheck
+  torch   central differences within 1e-5 + 1e-3 |numeric|, the tolerances of torch's gradcheck
   2e-2    an absolute error of 2e-2, the loss a mean over the outputs
   ones    a cotangent of ones: the gradient of a plain sum
 

@@ -14,7 +14,7 @@ from npllm.checking.trees import Array, leaves, map_leaves
 from npllm.evidence import CASES, Case, Mistake
 from npllm.evidence.case import AT_ONCE
 
-TORCH_ATOL, TORCH_RTOL = 1e-5, 1e-3  # the defaults of torch.autograd.gradcheck
+TORCH_ATOL, TORCH_RTOL = 1e-5, 1e-3  # those of torch.autograd.gradcheck
 ABSOLUTE = 2e-2
 STEP = PRECISIONS[np.dtype(np.float64)].steps["central"]
 

@@ -26,7 +26,7 @@ def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
     if x.ndim == 0:
         raise ValueError("x must have an axis to run along, got shape ()")
     shift = x.real.max(axis=axis, keepdims=True, initial=-np.inf)
-    shift[shift == -np.inf] = 0
+    shift = np.where(np.isneginf(shift), np.zeros((), shift.dtype), shift)
     e = np.exp(x - shift)
     return shift, e, e.sum(axis=axis, keepdims=True)
 

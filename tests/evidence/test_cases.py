@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 import pytest
+from side_by_side import forward_tested
 
 from npllm.checking import gradcheck
 from npllm.checking.trees import map_leaves
 from npllm.evidence import CASES, Case
-from npllm.evidence.trial import forward_of, outputs_of
+from npllm.evidence.trial import outputs_of
 
-# the checks of a forward are for one process, which computes it once
 ALL_CASES = [
-    pytest.param(
-        name,
-        case,
-        id=f"{name}: {case.label}",
-        marks=pytest.mark.xdist_group(forward_of(name, case.label)),
-    )
+    pytest.param(name, case, id=f"{name}: {case.label}")
     for name, cases in CASES.items()
     for case in cases(np.random.default_rng(0))
 ]
@@ -42,3 +39,9 @@ def test_zeros_are_rejected(name: str, case: Case) -> None:
     report = gradcheck(case.forward, backward, case.args, methods=("complex",), known=known)
     # with p = 1 dropout's gradient is zero, and so is what a relu or a mask never lets through
     assert report.passed == (case.label == "p = 1.0")
+
+
+def test_the_tests_of_a_forward_stand_side_by_side(request: pytest.FixtureRequest) -> None:
+    """The processes of pytest-xdist take stretches of tests: few forwards are computed twice."""
+    forwards = [forward for item in request.session.items if (forward := forward_tested(item))]
+    assert len([*groupby(forwards)]) == len(set(forwards))

@@ -65,12 +65,13 @@ def untried(forward: Callable[..., object], cases: Iterable[Case]) -> set[str]:
         if event == "call" and frame.f_code is code:
             tried.update(n for n, value in own.items() if frame.f_locals[n] is not value)
 
+    before = sys.getprofile()
     sys.setprofile(note)
     try:
         for case in cases:
             case.forward(*case.args)
     finally:
-        sys.setprofile(None)
+        sys.setprofile(before)
     return set(own) - tried
 
 

@@ -9,7 +9,7 @@ import pytest
 from npllm.checking import gradcheck
 from npllm.cli.atlas import lesson, table
 from npllm.evidence import CASES, MISTAKES, Mistake
-from npllm.evidence.trial import Trial, find_case, forward_of, outputs_of, try_mistake
+from npllm.evidence.trial import Trial, find_case, outputs_of, try_mistake
 
 # what the numbers can show, if a mistake of that kind is in the atlas
 NAMED = {
@@ -37,7 +37,7 @@ NAMED = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
     """What became of each mistake; printed as a table when the last has been tried."""
     done: list[Trial] = []
@@ -47,22 +47,7 @@ def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
         print(f"\n\n{table(done)}")
 
 
-# the checks of a forward are for one process, which computes it once
-ALL_MISTAKES = [
-    pytest.param(
-        mistake,
-        id=f"{mistake.layer}: {mistake.slip}",
-        marks=pytest.mark.xdist_group(forward_of(mistake.layer, mistake.label)),
-    )
-    for mistake in MISTAKES
-]
-MISTAKEN_CASES = [
-    pytest.param(layer, label, marks=pytest.mark.xdist_group(forward_of(layer, label)))
-    for layer, label in sorted({(m.layer, m.label) for m in MISTAKES})
-]
-
-
-@pytest.mark.parametrize("mistake", ALL_MISTAKES)
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.layer}: {m.slip}")
 def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) -> None:
     code = mistake.function.__code__
     trial = try_mistake(mistake)
@@ -76,7 +61,7 @@ def test_a_mistake_is_rejected_and_named(mistake: Mistake, trials: list[Trial]) 
     assert mistake.function.__code__ is code  # as it was: the right one, see below
 
 
-@pytest.mark.parametrize(("layer", "label"), MISTAKEN_CASES)
+@pytest.mark.parametrize(("layer", "label"), sorted({(m.layer, m.label) for m in MISTAKES}))
 def test_without_a_mistake_the_case_passes(layer: str, label: str) -> None:
     case = find_case(layer, label)
     known = outputs_of(layer, label)
