@@ -31,6 +31,7 @@ What is used is imported when it is used:
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
-        raise AttributeError(f"module 'npllm' has no attribute {name!r}")
+        message = f"module 'npllm' has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     return importlib.import_module(f"npllm.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -197,6 +197,8 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
         return found[-1]
     for broken in filter(_is_folder, _named(path)):
         raise FileNotFoundError(f"{broken} is no checkpoint: it lacks {_lacking(broken)[0]}")
+    if (path / "run.json").is_file():
+        raise FileNotFoundError(f"{path} is a run without a checkpoint: start another one")
     raise FileNotFoundError(
         f"{path} holds no checkpoint of npllm: name a directory that npllm train wrote"
     )

@@ -95,7 +95,7 @@ def generate_batch(
             there is another number of Generators, or ``tokens`` is negative.
     """
     if len(prompts) == 0 or any(len(prompt) == 0 for prompt in prompts):
-        raise ValueError("the prompt must hold at least one token, got none")
+        raise ValueError("prompt must hold at least one token, got none")
     if len(rngs) != len(prompts):
         raise ValueError(f"there must be a Generator for each prompt, got {len(rngs)}")
     if tokens < 0:
@@ -210,7 +210,7 @@ def beam_search(
             short for the prompt and the tokens.
     """
     if len(prompt) == 0:
-        raise ValueError("the prompt must hold at least one token, got none")
+        raise ValueError("prompt must hold at least one token, got none")
     if beams < 1 or tokens < 0:
         raise ValueError(f"beams must be 1 or more and tokens 0 or more, got {beams} and {tokens}")
     if model.context is not None and len(prompt) + tokens > model.context:

@@ -29,7 +29,10 @@ class Loaded(NamedTuple):
 
 
 def load(path_or_name: str | os.PathLike[str]) -> Loaded:
-    """Return a model and its tokenizer.
+    """Return a model and its tokenizer, with how to speak to it: a :class:`Loaded`.
+
+    To write with it: ``generate(loaded.model, loaded.tokenizer.encode("Once"), 50, rng)`` gives
+    ids, and ``loaded.tokenizer.decode`` makes text of them.
 
     Args:
         path_or_name: a run of ``npllm train`` or a checkpoint; a GGUF file; a directory with
@@ -40,6 +43,8 @@ def load(path_or_name: str | os.PathLike[str]) -> Loaded:
         OSError: there is no model, or it cannot be read.
         ValueError: it is truncated, foreign, or of a kind that is not read here.
     """
+    if not os.fspath(path_or_name):
+        raise ValueError("the name of the model is empty")
     path = Path(path_or_name)
     public = os.fspath(path_or_name) == "smollm2" or path.suffix == ".gguf"
     if public or (path / "config.json").is_file():

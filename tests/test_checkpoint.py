@@ -175,6 +175,12 @@ def test_the_same_step_saved_again_tidies_up_too(tmp_path):
     assert checkpoint.checkpoints(tmp_path) == [second]
 
 
+def test_a_run_whose_checkpoint_has_gone_is_called_one(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="is a run without a checkpoint: start another one"):
+        checkpoint.latest_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("load", [checkpoint.load_model, checkpoint.load_training])
 def test_there_may_be_none(tmp_path, load):
     for directory in (tmp_path, tmp_path / "missing"):

@@ -50,9 +50,10 @@ def test_the_front_door_gives_what_it_names() -> None:
     assert npllm.assert_gradients is npllm.checking.assert_gradients
     assert npllm.load is importlib.import_module("npllm.loading").load
     assert npllm.generate is importlib.import_module("npllm.generation").generate
-    assert set(npllm.__all__) <= set(dir(npllm))
-    with pytest.raises(AttributeError, match="module 'npllm' has no attribute 'autograd'"):
-        npllm.autograd  # noqa: B018
+    assert [name for name in dir(npllm) if not name.startswith("__")] == sorted(npllm.__all__)
+    with pytest.raises(AttributeError, match="module 'npllm' has no attribute 'gradchek'") as error:
+        npllm.gradchek  # noqa: B018
+    assert (error.value.name, error.value.obj) == ("gradchek", npllm)  # so Python suggests a name
 
 
 def test_the_front_door_imports_nothing_until_it_is_used() -> None:

@@ -219,7 +219,7 @@ def test_a_length_penalty_prefers_the_long():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([], 3, 2), "the prompt must hold at least one token"),
+        (([], 3, 2), "prompt must hold at least one token"),
         (([1], 3, 0), "beams must be 1 or more"),
         (([1], -1, 2), "tokens 0 or more"),
         (([1] * 6, 3, 2), "the model has 8 positions, too few for 6 and 3 more"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, number, positive
 from npllm.generation import Predictor, beam_search, generate
 from npllm.loading import Loaded, load
 from npllm.sampling import Sampling
@@ -58,18 +58,18 @@ def add(commands: Commands) -> None:
         help="how many to write (default: 500; with --beams what the context holds, if less)",
     )
     parser.add_argument(
-        "--temperature", type=float, default=0.8, metavar="X", help="see above (default: 0.8)"
+        "--temperature", type=number, default=0.8, metavar="X", help="see above (default: 0.8)"
     )
     parser.add_argument("--top-k", type=positive, metavar="K", help="keep the K likeliest tokens")
     parser.add_argument(
-        "--top-p", type=float, metavar="P", help="keep the fewest tokens that reach P together"
+        "--top-p", type=number, metavar="P", help="keep the fewest tokens that reach P together"
     )
     parser.add_argument(
-        "--min-p", type=float, metavar="P", help="keep tokens at least P times the likeliest"
+        "--min-p", type=number, metavar="P", help="keep tokens at least P times the likeliest"
     )
     parser.add_argument(
         "--repetition-penalty",
-        type=float,
+        type=number,
         default=1.0,
         metavar="R",
         help="above 1: what has occurred becomes less likely (default: 1)",
@@ -102,7 +102,7 @@ def named_model(options: argparse.Namespace) -> str:
     """
     if (options.directory is None) == (options.model is None):
         raise ValueError("name one model: a run's DIR, or --model FILE.gguf, DIR or smollm2")
-    return str(options.directory or options.model)
+    return str(options.model if options.directory is None else options.directory)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import runpy
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -69,7 +69,10 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     names = options.names or list(CASES)
     layers = [name for name in names if not name.endswith(".py")]
-    check_known(layers, CASES, ", and files in .py")
+    for name in layers:
+        if name and name not in CASES and Path(name).exists():
+            raise ValueError(f"{name} is no file of Python: its name must end in .py")
+    check_known(layers, CASES, ", and files whose names end in .py")
     start = time.perf_counter()
     reports: list[tuple[str, GradcheckReport]] = []
     errors: list[tuple[str, str]] = []
@@ -120,9 +123,13 @@ def _cases(name: str, rng: np.random.Generator) -> Iterator[tuple[Case, dict[str
     form = "cases(rng), yielding (label, forward, backward, args) or (..., args, options)"
     with _told(name):
         cases: Any = _loaded(name).get("cases")
-        found = list(cases(rng) or ()) if callable(cases) else None
+        yielded = cases(rng) if callable(cases) else None
+        found = list(yielded) if isinstance(yielded, Iterable) else None
+    if found is None:
+        got = f"; it returns {type(yielded).__name__}" if callable(cases) else ""
+        raise ValueError(f"{name} must define {form}{got}")
     if not found:
-        raise ValueError(f"{name} must define {form}")
+        raise ValueError(f"{name}: its cases(rng) yields nothing to check")
     for case in found:
         what = f"a tuple of {len(case)}" if isinstance(case, tuple) else type(case).__name__
         if not isinstance(case, tuple) or not 4 <= len(case) <= 5:

@@ -38,9 +38,9 @@ class CommandParser(Parser):
         """Parse as argparse does; but a flag that is close to one of the command's is an error."""
         for word in takewhile("--".__ne__, args or ()):
             flag = word.partition("=")[0]
-            known = any(name.startswith(flag) for name in self._option_string_actions)
-            if flag.startswith("--") and not known and _closest(flag, self._option_string_actions):
-                self.error(no_such(flag, self._option_string_actions))
+            flags = self._option_string_actions
+            if flag.startswith("--") and flag not in flags and _closest(flag, flags):
+                self.error(no_such(flag, flags))
         return super().parse_known_args(args, namespace)
 
 
@@ -63,6 +63,7 @@ def no_such(word: str, known: Iterable[str], more: str = "") -> str:
     >>> no_such("x", ["tanh", "relu"])
     'there is no x; there are tanh, relu'
     """
+    word = word or "''"
     if close := _closest(word, known):
         return f"there is no {word}: did you mean {close}?"
     return f"there is no {word}; there are {', '.join(known)}{more}"
@@ -89,7 +90,11 @@ def add_command(
     Every command has a seed and threads.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description, formatter_class=formatter
+        name,
+        help=summary,
+        description=description,
+        formatter_class=formatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
     return parser
@@ -147,12 +152,20 @@ def positive(text: str) -> int:
     return _at_least(text, 1)
 
 
+def number(text: str) -> float:
+    """Return a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+
+
 def new_file(suffix: str) -> Callable[[str], Path]:
     """Return what makes a path of an option: of a file to write, which must end in a suffix."""
 
     def checked(text: str) -> Path:
         path = Path(text)
-        if path.suffix != suffix:
+        if path.suffix.lower() != suffix:
             raise argparse.ArgumentTypeError(f"must name a file that ends in {suffix}, got {text}")
         if path.is_dir():
             raise argparse.ArgumentTypeError(f"{text} is a folder, not a file to write")

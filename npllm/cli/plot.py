@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from npllm.cli.parser import Commands, add_command, add_seed, add_threads
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file, no_such
 from npllm.evidence import CASES
 from npllm.evidence.step_errors import plot_gradcheck
 from npllm.training.curves import plot_run
@@ -30,7 +30,10 @@ def add(commands: Commands) -> None:
         "what", metavar="DIR|gradcheck", help="a run of npllm train, or the word gradcheck"
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="PNG to write (default: DIR/curves.png, gradcheck.png)"
+        "--out",
+        type=new_file(".png"),
+        metavar="FILE",
+        help="PNG to write (default: DIR/curves.png, gradcheck.png)",
     )
     parser.add_argument(
         "--layer", choices=CASES, metavar="NAME", help="for gradcheck (default: lstm)"
@@ -40,16 +43,14 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.what == "gradcheck":
-        out = Path(options.out or "gradcheck.png")
-    else:
-        out = Path(options.out or Path(options.what) / "curves.png")
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"{out}: pictures are PNG, so name it {out.with_suffix('.png').name}")
-    if options.what == "gradcheck":
-        plot_gradcheck(out, options.layer or "lstm", options.seed)
-    elif options.layer:
+    proofs = options.what == "gradcheck"
+    if options.layer and not proofs:
         raise ValueError("--layer goes with npllm plot gradcheck")
+    if not proofs and not Path(options.what).exists():
+        raise ValueError(no_such(options.what, ["gradcheck"], " and the runs of npllm train"))
+    out = options.out or Path("gradcheck.png" if proofs else Path(options.what) / "curves.png")
+    if proofs:
+        plot_gradcheck(out, options.layer or "lstm", options.seed)
     else:
         plot_run(options.what, out)
     print(out)

@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from npllm.cli.flags import flag_of, with_flags
 from npllm.cli.generate import write
-from npllm.cli.parser import Commands, add_command, positive, seed
+from npllm.cli.parser import Commands, add_command, counted, number, positive, seed
 from npllm.models import MODELS
 from npllm.sampling import Sampling
 from npllm.training import LanguageModellingOptions, Run, RunOptions
@@ -79,7 +79,7 @@ def add(commands: Commands) -> None:
         elif option.name == "data":
             arguments["metavar"] = "FILE"
         elif kind is float:
-            arguments |= {"type": float, "metavar": "X"}
+            arguments |= {"type": number, "metavar": "X"}
         else:
             integer = seed if option.name == "seed" else positive
             arguments |= {"type": integer, "metavar": "N"}
@@ -139,13 +139,18 @@ def _resume(options: argparse.Namespace) -> Run:
     for name, value in _given(options).items():
         flag, same = flag_of(name), os.path.abspath(value) if name == "data" else value
         if name != "steps" and same != getattr(recorded, name):
+            own = getattr(recorded, name)
+            was = f"{flag}={own}" if own is not None else f"the default of {flag}"
             raise ValueError(
-                f"{options.resume} holds a run with {flag}={getattr(recorded, name)}, not {value}: "
-                f"leave out {flag}, or start another run"
+                f"{options.resume} holds a run with {was}, not {value}: leave out {flag}, or start "
+                "another run"
             )
     run = Run.resume(options.resume, options.steps)
     if run.step >= run.options.steps:
-        raise ValueError(f"{options.resume} has taken all its {run.step} steps: --steps sets more")
+        raise ValueError(
+            f"{options.resume} has taken {counted(run.step, 'step')}, of {run.options.steps}: "
+            "--steps sets more"
+        )
     return run
 
 
@@ -161,7 +166,9 @@ def _introduce(run: Run) -> None:
     print(f"text   {task.summary}")
     print(f"model  {type(run.model).__name__}, {size:,} parameters, {options.dtype}")
     print(f"steps  {run.step} to {options.steps} of {task.batch_size} x {task.window} tokens,")
-    print(f"       {options.optimizer}, {options.threads} threads")
+    if task.batch_size < options.batch_size:
+        print(f"       not {options.batch_size}: the text has no more windows,")
+    print(f"       {options.optimizer}, {counted(options.threads or 1, 'thread')}")
     print(f"run    {run.directory}", flush=True)
 
 

@@ -268,7 +268,7 @@ class Llama(Transformer):
             raise ValueError(f"kv_heads must divide heads={heads}, got {kv_heads}")
         size = sizes["head_size"]
         if size % 2:
-            raise ValueError(f"the width of a head must be even for rotary positions, got {size}")
+            raise ValueError(f"head_size must be even to turn, got {size} ({width=}, {heads=})")
         config: dict[str, Any] = {
             **sizes,
             "dropout": float(dropout),

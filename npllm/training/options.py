@@ -103,6 +103,8 @@ class RunOptions(ABC):
             raise ValueError(f"momentum is for sgd and rmsprop, not for {self.optimizer}")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov is for sgd, not for {self.optimizer}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0: set momentum=0.9, say")
         self.check_effect("warmup", self.schedule, ["cosine"])
         self.check_effect("decay", self.schedule, ["step"])
         self.check_effect("decay_every", self.schedule, ["step"])

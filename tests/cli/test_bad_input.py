@@ -141,8 +141,8 @@ def test_a_loss_that_is_no_number(npllm, place, tiny, lr, threads):
         (["--resume=missing"], "missing holds no run"),
         (["--resume=."], "holds no run"),
         (["--resume=text"], "text holds no run"),
-        (["--resume=run"], "has taken all its 6 steps"),
-        (["--resume=run", "--steps=3"], "has taken all its 6 steps"),
+        (["--resume=run"], "has taken 6 steps, of 6: --steps sets more"),
+        (["--resume=run", "--steps=3"], "has taken 6 steps, of 3: --steps sets more"),
         (
             ["--resume=run", "--steps=9", "--hidden-size=7"],
             "with --hidden-size=6, not 7: leave out --hid",
@@ -168,7 +168,7 @@ def test_the_same_command_may_resume(npllm, place, tiny):
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (["--prompt="], "the prompt must hold at least one token"),
+        (["--prompt="], "--prompt must hold at least one token"),
         (["--prompt=snowman ☃ and \udcff"], "the vocabulary lacks "),
         (["--tokens=0"], "--tokens"),
         (["--tokens=-5"], "--tokens"),
@@ -326,6 +326,11 @@ def test_a_run_without_metrics_has_no_picture(refused, place):
         (["generate", "run", "--tmperature", "1"], "--tmperature: did you mean --temperature?"),
         (["generate", "run", "--zzz", "--sede=1"], "there is no --sede: did you mean --seed?"),
         (["inspect", "run", "--txt", "x"], "there is no --txt: did you mean --text?"),
+        (["train", "--step=60"], "there is no --step: did you mean --steps?"),
+        (["train", "--lr=fast"], "argument --lr: must be a number, got 'fast'"),
+        (["train", "--optimizer=sgd", "--nesterov"], "--nesterov needs a momentum above 0"),
+        (["generate", ""], "the name of the model is empty"),
+        (["gradcheck", ""], "there is no ''; there are attention"),
         (["train", "--steps", "x", "--mdel=gpt"], "there is no --mdel: did you mean --model?"),
         (["generate", "run", "--zzz"], "unrecognized arguments: --zzz (see npllm generate --help)"),
         (["gradcheck", "linear", "atention"], "there is no atention: did you mean attention?"),

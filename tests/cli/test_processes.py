@@ -44,6 +44,20 @@ def test_a_module_that_runs(place, arguments, status, out, errors):
     assert len(printed[1].splitlines()) == (status == 2)
 
 
+def test_ctrl_c_while_it_is_imported_is_no_traceback():
+    code = (
+        "import signal, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'npllm.cli': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from npllm.__main__ import start\n"
+        "sys.exit(start())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_request_to_stop_saves_and_says_how_to_go_on(npllm, place, tiny, number):

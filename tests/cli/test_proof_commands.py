@@ -259,6 +259,13 @@ def test_gradcheck_of_a_file_that_imports_its_neighbour(npllm, folder):
     assert sys.path == path
 
 
+@pytest.mark.parametrize("name", ["mine.txt", "folder"])
+def test_gradcheck_of_what_is_no_file_of_python(one_line, folder, name):
+    (folder / "mine.txt").write_text("")
+    (folder / "folder").mkdir()
+    assert f"{name} is no file of Python: its name must end in .py" in one_line("gradcheck", name)
+
+
 def test_gradcheck_imports_beside_the_file_while_it_runs_too(npllm, folder, one_line):
     (folder / "neighbour_in_need.py").write_text(RIGHT.replace("x * x, x", "1 / 0"))
     text = (
@@ -293,7 +300,8 @@ def test_json_goes_to_json_files_only(one_line, folder, name):
 FILES = {
     "no cases": ("x = 1", "must define cases(rng)"),
     "cases that is no function": ("cases = 3", "must define cases(rng)"),
-    "no case": ("def cases(rng):\n    yield from ()", "must define cases(rng)"),
+    "no case": ("def cases(rng):\n    yield from ()", "its cases(rng) yields nothing to check"),
+    "cases that returns a number": ("def cases(rng): return 5", "must define cases(rng)"),
     "cases that returns nothing": (
         "def cases(rng): pass",
         "mine.py must define cases(rng), yielding",
@@ -364,12 +372,21 @@ def test_plot_gradcheck_draws_the_v(npllm, folder, out):
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (["gradcheck", "--layer=tanh", "--out=v.pdf"], "v.pdf: pictures are PNG, so name it v.png"),
-        (["gradcheck", "--layer=tanh", "--out=v"], "v: pictures are PNG, so name it v.png"),
+        (
+            ["gradcheck", "--layer=tanh", "--out=v.pdf"],
+            "--out: must name a file that ends in .png, got v.pdf",
+        ),
+        (
+            ["gradcheck", "--layer=tanh", "--out=v"],
+            "--out: must name a file that ends in .png, got v",
+        ),
         (["gradcheck", "--layer=perceptron"], "--layer"),
         (["run", "--layer=tanh"], "--layer goes with npllm plot gradcheck"),
         (["gradcheck", "--layer=tanh", "--out=missing/v.png"], "missing/v.png"),
         (["gradcheck", "--seed=-1"], "--seed"),
+        (["gradchek"], "there is no gradchek: did you mean gradcheck?"),
+        (["missing"], "there is no missing; there are gradcheck and the runs of npllm train"),
+        (["run", "--out="], "--out"),
     ],
 )
 def test_plot_gradcheck_refuses(one_line, arguments, fragment):

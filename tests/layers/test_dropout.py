@@ -37,6 +37,13 @@ def test_the_expectation_is_kept(p):
     assert abs((y == 0).mean() - p) < 5 * sigma * (1 - p)
 
 
+def test_half_is_dropped_where_nothing_is_said():
+    x = np.ones((50, 50))
+    y, _ = dropout_forward(x, rng=np.random.default_rng(0))
+    assert np.array_equal(y, dropout_forward(x, p=0.5, rng=np.random.default_rng(0))[0])
+    assert set(np.unique(y)) == {0.0, 2.0}
+
+
 @pytest.mark.parametrize("p", [0.2, 0.7])
 def test_a_generator_gives_every_dtype_the_same_mask(p):
     masks = [

@@ -51,6 +51,21 @@ def test_agrees_with_torch(torch, heads, kv_heads, tiled, causal):
     assert_agrees_with_torch(torch, layer, reference)
 
 
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("options", [{"scale": 0.7}, {"softcap": 0.8}])
+def test_each_head_has_the_options_of_attention(tiled, options):
+    x = Source().normal(2, 5, 6)
+    (y, _), cache = multi_head_attention_forward(x, x, x, 2, tiled=tiled, **options)
+    dx = sum(multi_head_attention_backward((x, None), cache))
+    for head in (slice(0, 3), slice(3, 6)):
+        h = x[..., head]
+        y_head, cache_head = attention_forward(h, h, h, **options)
+        assert_close(y[..., head], y_head)
+        assert_close(dx[..., head], sum(attention_backward(h, cache_head)))
+        plain, _ = attention_forward(h, h, h)
+        assert np.abs(plain - y_head).max() > 1e-3
+
+
 def test_cross_attention_agrees_with_torch(torch):
     torch.manual_seed(0)
     module = torch.nn.MultiheadAttention(8, 2, bias=False, batch_first=True, dtype=torch.float64)

@@ -331,7 +331,7 @@ def test_initial_weights() -> None:
         (small_gpt, {"context": 2.5}, "context must be a positive integer, got 2.5"),
         (small_gpt, {"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         (small_llama, {"kv_heads": 4}, "kv_heads must divide heads=6, got 4"),
-        (small_llama, {"head_size": 3}, "must be even for rotary positions, got 3"),
+        (small_llama, {"head_size": 3}, "head_size must be even to turn, got 3"),
         (small_llama, {"head_size": None, "width": 10}, "heads must divide width=10, got 6"),
         (small_llama, {"window": 0}, "window must be a positive integer, got 0"),
         (small_llama, {"rope_scaling": {"rope_type": "magic", "factor": 2}}, "rope_type must be"),

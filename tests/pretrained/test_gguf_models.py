@@ -132,7 +132,7 @@ def test_tensors_that_do_not_fit_are_all_named(write, make_llama):
         read(lambda tensors: None, **{"llama.block_count": 4_000_000_000})
     with pytest.raises(ValueError, match=r"should have .* and 16 more"):
         read(lambda tensors: None, **{"llama.embedding_length": 2**31})
-    with pytest.raises(ValueError, match="does not describe a model: the width of a head must be"):
+    with pytest.raises(ValueError, match="does not describe a model: head_size must be even"):
         read(
             lambda tensors: None,
             **{
