@@ -132,7 +132,14 @@ class LanguageModellingOptions(RunOptions):
             OSError: it cannot be read.
             ValueError: it is empty or not UTF-8, or has another digest than the one given.
         """
-        text = load_text(self.data)
+        try:
+            text = load_text(self.data)
+        except FileNotFoundError:
+            if digest is None:
+                raise
+            raise FileNotFoundError(
+                f"the text of the run has gone ({self.data}): restore it, or start another run"
+            ) from None
         if digest not in (None, digest_of(text)):
             raise ValueError(
                 f"the text of the run has changed since ({self.data or 'the default corpus'}): "

@@ -22,7 +22,7 @@ def test_a_changed_text_is_refused(tmp_path, options):
     with pytest.raises(ValueError, match="the text of the run has changed since"):
         Run.resume(run.directory)
     text.unlink()
-    with pytest.raises(FileNotFoundError, match="text"):
+    with pytest.raises(FileNotFoundError, match=r"text of the run has gone \(.*text\): rest"):
         Run.resume(run.directory)
 
 
