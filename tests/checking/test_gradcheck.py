@@ -289,3 +289,13 @@ def test_what_is_known_of_a_forward_is_not_computed_again() -> None:
     assert not gradcheck(forward, lambda dy, x: 3.001 * x * x * dy, x, known=known)
     other = gradcheck(lambda x: (x * x, x), lambda dy, x: 2 * x * dy, x, known=known)
     assert not other  # it is for one forward only
+
+
+def test_a_subclass_of_arrays_is_an_array() -> None:
+    x = np.array([1.0, -2.0, 3.0])
+    report = gradcheck(
+        lambda x: (np.ma.masked_array(x * x, mask=False), x),
+        lambda dy, x: np.ma.masked_array(2 * x * dy, mask=False),
+        x,
+    )
+    assert report, str(report)
