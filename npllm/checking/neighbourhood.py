@@ -41,7 +41,7 @@ class Neighbourhood:
         claimed = _claimed(self._gradients(there)[name], there.leaves[name], directions)
         return claimed, self._ask(there, method, name, directions)
 
-    def gentler(self, factor: float) -> tuple[Pair, Gradients]:
+    def _at_factor(self, factor: float) -> tuple[Pair, Gradients]:
         """Return the pair with its arguments times the factor, and what the backward claims."""
         if factor not in self._gentler:
             there = self.pair.at(
@@ -104,7 +104,7 @@ class Neighbourhood:
         limit, bound = self.limits[method], self.bound(method)
         for factor in factors:
             try:
-                there, gradients = self.gentler(factor)
+                there, gradients = self._at_factor(factor)
                 claimed = _claimed(gradients[name], there.leaves[name], directions)
                 largest = float(np.abs(claimed).max())
                 if off > share * (1 + bound) * largest:
