@@ -39,6 +39,7 @@ from npllm.layers.linear import linear_backward, linear_forward
 from npllm.layers.linear_cross_entropy import (
     linear_cross_entropy_backward,
     linear_cross_entropy_forward,
+    linear_cross_entropy_gradients,
 )
 from npllm.layers.lstm import lstm_backward, lstm_forward
 from npllm.layers.lstm_cell import lstm_cell_backward, lstm_cell_forward
@@ -69,6 +70,7 @@ from npllm.layers.softmax import (
 )
 from npllm.layers.swiglu import swiglu_backward, swiglu_forward
 from npllm.layers.tiled_attention import tiled_attention_backward, tiled_attention_forward
+from npllm.layers.unrolled_lstm import unrolled_lstm_backward, unrolled_lstm_forward
 
 __all__ = [
     "alibi_bias",
@@ -90,6 +92,7 @@ __all__ = [
     "linear_backward",
     "linear_cross_entropy_backward",
     "linear_cross_entropy_forward",
+    "linear_cross_entropy_gradients",
     "linear_forward",
     "log_softmax_backward",
     "log_softmax_forward",
@@ -123,4 +126,6 @@ __all__ = [
     "tanh_forward",
     "tiled_attention_backward",
     "tiled_attention_forward",
+    "unrolled_lstm_backward",
+    "unrolled_lstm_forward",
 ]

@@ -13,21 +13,23 @@ def check_cell(
     weight_hh: Array,
     bias_ih: Array | None,
     bias_hh: Array | None,
+    hidden: int | None = None,
 ) -> None:
     """Raise ValueError, naming the argument, unless the shapes fit a cell of so many blocks.
 
     Args:
         gates: how many blocks of H rows the weights have.
         x: (..., I).
-        h: (..., H).
+        h: (..., P).
         weight_ih: (gates H, I).
-        weight_hh: (gates H, H).
+        weight_hh: (gates H, P).
         bias_ih: (gates H,) or None.
         bias_hh: (gates H,) or None; both or neither.
+        hidden: H, where h may have another width, P; None where P = H.
     """
     if h.ndim == 0:
         raise ValueError(f"h must have shape (..., H), got {h.shape}")
-    rows = gates * h.shape[-1]
+    rows = gates * (h.shape[-1] if hidden is None else hidden)
     check_shape(weight_hh, (rows, h.shape[-1]), "weight_hh")
     if weight_ih.ndim != 2 or len(weight_ih) != rows:
         raise ValueError(f"weight_ih must have shape ({rows}, I), got {weight_ih.shape}")

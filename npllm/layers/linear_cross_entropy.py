@@ -1,38 +1,38 @@
 """The cross-entropy of a linear map's outputs, which are never held all at once.
 
 The logits of B T positions over V words are the largest array of a language model: 8 x 1,024
-positions over 50,000 words are 1.6 GB in float32. Here they come some rows at a time, and in the
-backward a second time. Each stretch of rows is :mod:`npllm.layers.linear` followed by
-:mod:`npllm.layers.cross_entropy`.
+positions over 50,000 words are 1.6 GB in float32. Here they come some rows at a time, each stretch
+:mod:`npllm.layers.linear` followed by :mod:`npllm.layers.cross_entropy`. What it trades for speed:
+a stretch's logits are turned into p and p - y in place, a piece that stays in the cache at a time.
+Whoever wants the loss and its gradients takes :func:`linear_cross_entropy_gradients`, one pass for
+both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Ids, Shape, as_rows, check_shape
-from npllm.layers.cross_entropy import (
-    CrossEntropyCache,
-    cross_entropy_backward,
-    cross_entropy_forward,
-)
-from npllm.layers.linear import LinearCache, linear_backward, linear_forward
+from npllm.layers.arrays import Array, Ids, Mask, Shape, as_rows, check_ids, check_shape
+from npllm.layers.linear import linear_forward
+from npllm.layers.softmax import row_shift
 
-LOGITS = 2**22  # held at a time: 16 MB in float32
+LOGITS = 2**22  # that may always be held: 16 MB in float32
+PIECE = 2**17  # logits that become p - y at a time: 512 KB in float32
 
 
 class LinearCrossEntropyCache(NamedTuple):
-    """What the backward needs of the forward."""
+    """What the backward needs of the forward: its arguments."""
 
     rows: Array  # (M, E)
     weight: Array
-    ids: Ids  # (M,)
+    ids: Ids  # (M,), 0 where a row does not count
+    kept: Mask  # (M,), which rows do
     bias: Array | None
-    ignore_index: int
-    pieces: list[slice]
+    size: int  # rows of a stretch
     shape: Shape  # of x
 
 
@@ -43,7 +43,7 @@ def linear_cross_entropy_forward(
     bias: Array | None = None,
     *,
     ignore_index: int = -100,
-    logits: int = LOGITS,
+    logits: int | None = None,
 ) -> tuple[Array, LinearCrossEntropyCache]:
     """Sum L = -log p_target over the rows, p = softmax(x W^T + b).
 
@@ -53,7 +53,8 @@ def linear_cross_entropy_forward(
         targets: (...) integers in [0, V), or ``ignore_index`` where a row does not count.
         bias: (V,), or None for none.
         ignore_index: see :func:`npllm.layers.cross_entropy_forward`.
-        logits: how many may be held; one row's always are.
+        logits: how many may be held; one row's always are. Where None, 2^22, or as many as the
+            weight has numbers.
 
     Returns:
         The summed loss, shape (), and the cache of :func:`linear_cross_entropy_backward`.
@@ -67,17 +68,10 @@ def linear_cross_entropy_forward(
     >>> bool(np.isclose(loss, 2 * np.log(8)))
     True
     """
-    targets = np.asarray(targets)
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"targets must be integers, got {targets.dtype}")
-    check_shape(targets, x.shape[:-1], "targets")
-    rows, ids = as_rows(x), targets.ravel()  # (M, E), (M,)
-    size = max(1, logits // max(len(weight), 1))
-    pieces = [slice(start, start + size) for start in range(0, len(rows), size)]
-    cache = LinearCrossEntropyCache(rows, weight, ids, bias, ignore_index, pieces, x.shape)
+    cache = _checked(x, weight, targets, bias, ignore_index, logits)
     loss = np.zeros((), x.dtype)
-    for piece in pieces:
-        loss += _piece(cache, piece)[0]
+    for _, of_stretch, _ in _stretches(cache):
+        loss += of_stretch
     return loss, cache
 
 
@@ -86,30 +80,113 @@ def linear_cross_entropy_backward(
 ) -> tuple[Array, ...]:
     """Return dx, dweight and, where there was a bias, dbias.
 
+    The gradient of a row's loss by its logits is p - y, y one-hot, and zero where the row does not
+    count; from there it is that of :mod:`npllm.layers.linear`.
+
     Args:
         dy: a scalar: 1.0 for the gradient of the sum itself.
         cache: what :func:`linear_cross_entropy_forward` returned.
     """
-    rows, weight, _, bias, _, pieces, shape = cache
-    dx = np.empty(rows.shape, rows.dtype)
-    gradients = [np.zeros_like(a) for a in (weight, bias) if a is not None]
-    for piece in pieces:
-        # loss += cross_entropy(linear(rows[piece], weight, bias), targets[piece])
-        _, linear_cache, loss_cache = _piece(cache, piece)
-        dlogits = cross_entropy_backward(dy, loss_cache)
-        dx[piece], *parts = linear_backward(dlogits, linear_cache)
-        for i, part in enumerate(parts):
-            gradients[i] += part
-    return dx.reshape(shape), *gradients
+    dy = np.asarray(dy, cache.weight.dtype)
+    check_shape(dy, (), "dy")
+    return tuple(dy * gradient for gradient in _loss_and_gradients(cache)[1])
 
 
-def _piece(
-    cache: LinearCrossEntropyCache, piece: slice
-) -> tuple[Array, LinearCache, CrossEntropyCache]:
-    """Return the summed loss of some rows, and both caches."""
-    rows, weight, ids, bias, ignore_index, _, _ = cache
-    logits, linear_cache = linear_forward(rows[piece], weight, bias)
-    loss, loss_cache = cross_entropy_forward(
-        logits, ids[piece], ignore_index=ignore_index, reduction="sum"
-    )
-    return loss, linear_cache, loss_cache
+def linear_cross_entropy_gradients(
+    x: Array,
+    weight: Array,
+    targets: npt.ArrayLike,
+    bias: Array | None = None,
+    *,
+    ignore_index: int = -100,
+    logits: int | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """Return the summed loss and its gradients, dx, dweight and, with a bias, dbias, at once.
+
+    It is the pair's forward and backward with dy = 1; the logits are computed once in place of
+    twice.
+
+    Args:
+        x: see :func:`linear_cross_entropy_forward`, for all of them.
+        weight: likewise.
+        targets: likewise.
+        bias: likewise.
+        ignore_index: likewise.
+        logits: likewise.
+
+    >>> x, weight = np.zeros((1, 2)), np.zeros((4, 2))  # p is 1/4 for each class
+    >>> _, (_, _, dbias) = linear_cross_entropy_gradients(x, weight, np.array([3]), np.zeros(4))
+    >>> dbias.tolist()
+    [0.25, 0.25, 0.25, -0.75]
+    """
+    cache = _checked(x, weight, targets, bias, ignore_index, logits)
+    return _loss_and_gradients(cache)
+
+
+def _checked(
+    x: Array,
+    weight: Array,
+    targets: npt.ArrayLike,
+    bias: Array | None,
+    ignore_index: int,
+    logits: int | None,
+) -> LinearCrossEntropyCache:
+    """Return the arguments as rows, having checked the targets."""
+    targets = np.asarray(targets)
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"targets must be integers, got {targets.dtype}")
+    check_shape(targets, x.shape[:-1], "targets")
+    ids = targets.ravel()  # (M,)
+    kept = ids != ignore_index
+    ids = check_ids(np.where(kept, ids, 0), len(weight), "targets")
+    held = max(LOGITS, weight.size) if logits is None else logits
+    size = max(1, held // max(len(weight), 1))
+    return LinearCrossEntropyCache(as_rows(x), weight, ids, kept, bias, size, x.shape)
+
+
+def _loss_and_gradients(cache: LinearCrossEntropyCache) -> tuple[Array, tuple[Array, ...]]:
+    """Return the loss and the gradients for dy = 1."""
+    rows, weight, _, _, bias, _, shape = cache
+    loss, dx = np.zeros((), rows.dtype), np.empty(rows.shape, rows.dtype)
+    sums: list[Array] = []
+    for stretch, of_stretch, dlogits in _stretches(cache):
+        loss += of_stretch
+        # logits = rows @ weight.T + bias
+        np.matmul(dlogits, weight, out=dx[stretch])
+        parts = [dlogits.T @ rows[stretch]]  # (V, E)
+        if bias is not None:
+            parts.append(dlogits.sum(axis=0))  # (V,)
+        for total, part in zip(sums, parts, strict=False):
+            total += part
+        sums = sums or parts
+    sums = sums or [np.zeros_like(a) for a in (weight, bias) if a is not None]
+    return loss, (dx.reshape(shape), *sums)
+
+
+def _stretches(cache: LinearCrossEntropyCache) -> Iterator[tuple[slice, Array, Array]]:
+    """Yield some rows at a time, their summed loss, and p - y, by which their logits enter it."""
+    rows, weight, ids, kept, bias, size, _ = cache
+    for start in range(0, len(rows), size):
+        stretch = slice(start, start + size)
+        logits, _ = linear_forward(rows[stretch], weight, bias)
+        yield stretch, _entropy(logits, ids[stretch], kept[stretch]), logits
+
+
+def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:
+    """Return the summed cross-entropy of the rows that are kept, and leave p - y in the logits."""
+    loss = np.zeros((), logits.dtype)
+    size = max(1, PIECE // logits.shape[1])
+    for start in range(0, len(logits), size):
+        piece = slice(start, start + size)
+        p, counted = logits[piece], kept[piece].astype(logits.real.dtype)
+        target = np.arange(len(p)), ids[piece]
+        # L = log sum exp(logits) - logit_target, both shifted by the row's maximum
+        p -= row_shift(p)
+        at_target = p[target]
+        np.exp(p, out=p)
+        total = p.sum(axis=-1)
+        total[total == 0] = 1
+        loss += (np.log(total) - at_target).sum(where=kept[piece])
+        p *= (counted / total)[:, None]
+        p[target] -= counted
+    return loss

@@ -1,36 +1,62 @@
 """The LSTM over a batch of sequences: stacked layers, both directions, lengths, states in and out.
 
-The equations are those of :mod:`npllm.layers.lstm_cell`; :mod:`npllm.layers.lstm_direction` runs
-one layer in one direction; here the layers and directions are put together.
+The equations are those of :mod:`npllm.layers.lstm_cell`. One layer in one direction is
+:mod:`npllm.layers.batch_last_lstm` or, with peepholes, :mod:`npllm.layers.unrolled_lstm`; here the
+layers and directions are put together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Mask, check_ids, check_shape
+from npllm.layers.arrays import Array, Ids, check_ids, check_shape
+from npllm.layers.batch_last_lstm import (
+    BatchLastCache,
+    batch_last_lstm_backward,
+    batch_last_lstm_forward,
+)
 from npllm.layers.dropout import DropoutCache, dropout_backward, dropout_forward
-from npllm.layers.lstm_direction import (
-    DirectionCache,
-    DirectionWeights,
-    lstm_direction_backward,
-    lstm_direction_forward,
+from npllm.layers.embedding import (
+    EmbeddingCache,
+    embedding_backward,
+    embedding_forward,
+    one_hot,
+)
+from npllm.layers.lstm_cell import State
+from npllm.layers.unrolled_lstm import (
+    UnrolledLSTMCache,
+    unrolled_lstm_backward,
+    unrolled_lstm_forward,
 )
 
-State = tuple[Array, Array]
+# A direction's weights, in the order of its arguments.
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch", "weight_hr")
+
+
+class Words(NamedTuple):
+    """A first layer that is given words: W_ih E^T stands in the place of its W_ih.
+
+    W_ih (E^T x) = (W_ih E^T) x, and x is one-hot: the product comes once a word in the place of
+    once a position, and dx is not needed.
+    """
+
+    embedding: Array  # (V, I)
+    weights: dict[str, Array]  # each W_ih (4H, I) of the first layer, by name
 
 
 class LSTMCache(NamedTuple):
     """What the backward needs of the forward."""
 
     layers: list[list[str]]  # the suffixes of each layer's directions
-    directions: list[DirectionCache]  # in the order of the states
+    names: list[str]  # of the weights that each direction has
+    directions: list[BatchLastCache | UnrolledLSTMCache]  # in the order of the states
     dropouts: list[DropoutCache]  # below each layer but the first
-    lengths: npt.ArrayLike | None
+    words: Words | EmbeddingCache | None  # where x were ids
+    lengths: Ids | None
     single: bool
     batch_first: bool
     has_state: bool
@@ -63,8 +89,8 @@ def lstm_forward(
         state: (h0, c0), each (L, B, H), or (L, H) for a single sequence; with two directions the
             first axis is 2L, layer by layer, forward before reverse. Zeros where None.
         embedding: (V, I). With it x is integers in [0, V) without the last axis, and the input is
-            ``embedding[x]``. That costs less where V is smaller than T B, since the first layer's
-            W_ih meets each word once; all of it must be finite, also rows that no id names.
+            ``embedding[x]``. That costs less where V is small, since the first layer's W_ih meets
+            each word once; all of it must be finite, also rows that no id names.
         lengths: (B,) integers in [0, T]: how much of each sequence is real. The output is zero
             beyond, the state is that of the last real step, and the reverse direction starts
             there. As torch does with packed sequences, in any order of lengths.
@@ -96,46 +122,45 @@ def lstm_forward(
         raise ValueError(f"x must have shape {shapes}, got {x.shape}")
     y = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, ...)
     steps, batch = y.shape[:2]
-    real = _real_steps(lengths, steps, batch)
-    if real is not None:  # whatever pads a sequence, NaN too, must not reach a product
-        real_ids = real if embedding is None else real[..., 0]
-        y = np.where(real_ids, y, np.zeros((), x.dtype))
-    if embedding is not None:
-        y = check_ids(y, len(embedding), "x")
+    if lengths is not None:
+        lengths = check_ids(lengths, steps + 1, "lengths").astype(np.int64)
+        check_shape(lengths, (batch,), "lengths")
+        # whatever pads a sequence, NaN too, must not reach a product
+        real = (np.arange(steps)[:, None] < lengths).reshape(steps, batch, *(1,) * (y.ndim - 2))
+        y = np.where(real, y, np.zeros((), y.dtype))
     h0, c0 = _initial_state(state, layers, weights, batch, single)
-    hidden, output_size = c0.shape[-1], h0.shape[-1]
-
-    caches: list[DirectionCache] = []
-    dropout_caches: list[DropoutCache] = []
+    names = [name for name in NAMES if f"{name}_{layers[0][0]}" in weights]
+    words: Words | EmbeddingCache | None = None
+    if embedding is not None:
+        weights, y, words = _read(y, embedding, weights, layers[0])  # (T, B, I or V)
+    directions: list[BatchLastCache | UnrolledLSTMCache] = []
+    dropouts: list[DropoutCache] = []
     h_n, c_n = [], []
     for depth, suffixes in enumerate(layers):
-        table = embedding if depth == 0 else None
         if depth > 0:
-            y, dropout_cache = dropout_forward(y, p=dropout, rng=rng)
-            dropout_caches.append(dropout_cache)
+            y, dropped = dropout_forward(y, p=dropout, rng=rng)
+            dropouts.append(dropped)
         outputs = []
         for suffix in suffixes:
-            index = len(caches)
-            reverse = suffix.endswith("_reverse")
+            k, reverse = len(directions), suffix.endswith("_reverse")
+            own = _picked(weights, names, suffix, y.shape[-1], c0.shape[-1], h0.shape[-1])
+            forward: Callable[..., Any] = batch_last_lstm_forward
+            if "weight_ch" in own:
+                forward = unrolled_lstm_forward
             seen = _reversed(y, lengths) if reverse else y
-            source, ids = (seen, None) if table is None else (table, seen)
-            picked = DirectionWeights.pick(weights, suffix, source.shape[-1], hidden, output_size)
-            out, h, c, direction_cache = lstm_direction_forward(
-                source, ids, h0[index], c0[index], picked, real
-            )
+            (out, (h, c)), direction = forward(seen, h0[k], c0[k], **own, lengths=lengths)
             outputs.append(_reversed(out, lengths) if reverse else out)
             h_n.append(h)
             c_n.append(c)
-            caches.append(direction_cache)
+            directions.append(direction)
         y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
     final = (np.stack(h_n), np.stack(c_n))
     if single:
         y, final = y[:, 0], (final[0][:, 0], final[1][:, 0])
     elif batch_first:
         y = y.swapaxes(0, 1)
-    has_state = state is not None
-    cache = LSTMCache(layers, caches, dropout_caches, lengths, single, batch_first, has_state)
-    return (y, final), cache
+    layout = (lengths, single, batch_first, state is not None)
+    return (y, final), LSTMCache(layers, names, directions, dropouts, words, *layout)
 
 
 def lstm_backward(
@@ -150,17 +175,17 @@ def lstm_backward(
             the loss does not see the final state.
         cache: what :func:`lstm_forward` returned.
     """
-    layers, caches, dropout_caches, lengths, single, batch_first, has_state = cache
+    layers, names, directions, dropouts, words, lengths, single, batch_first, has_state = cache
     dout, dfinal = dy
     if single:
         dout = dout[:, None]
         dfinal = None if dfinal is None else (dfinal[0][:, None], dfinal[1][:, None])
     elif batch_first:
         dout = dout.swapaxes(0, 1)
-    dh0: list[Array] = [caches[0].h0] * len(caches)
+    dh0: list[Array] = [np.zeros(())] * len(directions)
     dc0 = dh0.copy()
     dweights: dict[str, Array] = {}
-    index = len(caches)
+    index = len(directions)
     for depth in reversed(range(len(layers))):
         suffixes = layers[depth]
         # y = concatenate(outputs)
@@ -171,23 +196,57 @@ def lstm_backward(
             k = index + offset
             reverse = suffix.endswith("_reverse")
             piece = _reversed(pieces[offset], lengths) if reverse else pieces[offset]
-            dh, dc = (None, None) if dfinal is None else (dfinal[0][k], dfinal[1][k])
-            dseen, dh0[k], dc0[k], gradients = lstm_direction_backward(piece, dh, dc, caches[k])
-            dweights.update((f"{name}_{suffix}", g) for name, g in gradients.items())
-            # the gradient of a table has no axis of time
-            if reverse and caches[k].lookup is None:
+            state = None if dfinal is None else (dfinal[0][k], dfinal[1][k])
+            for_x = depth > 0 or not isinstance(words, Words)
+            dseen, dh0[k], dc0[k], *own = _direction_backward(piece, state, directions[k], for_x)
+            dweights.update(zip((f"{name}_{suffix}" for name in names), own, strict=True))
+            if reverse:
                 dseen = _reversed(dseen, lengths)
             below = dseen if below is None else below + dseen
         # y = dropout(y)
         assert below is not None
-        dout = dropout_backward(below, dropout_caches[depth - 1]) if depth > 0 else below
-    dx = dout
-    if caches[0].lookup is None:
+        dout = dropout_backward(below, dropouts[depth - 1]) if depth > 0 else below
+    if isinstance(words, Words):
+        # weights[name] = weight_ih @ embedding.T
+        products = {name: dweights[name] for name in words.weights}
+        dx = sum(d.T @ words.weights[name] for name, d in products.items())  # (V, I)
+        dweights |= {name: d @ words.embedding for name, d in products.items()}  # (4H, I)
+    elif words is not None:
+        dx = embedding_backward(dout, words)
+    else:
         dx = dout[:, 0] if single else dout.swapaxes(0, 1) if batch_first else dout
     if not has_state:
         return dx, dweights
     dstate = (np.stack(dh0), np.stack(dc0))
     return dx, dweights, (dstate[0][:, 0], dstate[1][:, 0]) if single else dstate
+
+
+def _direction_backward(
+    dy: Array, dstate: State | None, cache: BatchLastCache | UnrolledLSTMCache, for_x: bool
+) -> tuple[Array, ...]:
+    """Return dx, where it is asked for, dh0, dc0 and the gradients of a direction's weights."""
+    if isinstance(cache, UnrolledLSTMCache):
+        return unrolled_lstm_backward((dy, dstate), cache)
+    return batch_last_lstm_backward((dy, dstate), cache, for_x=for_x)
+
+
+def _read(
+    ids: Ids, embedding: Array, weights: Mapping[str, Array], suffixes: list[str]
+) -> tuple[Mapping[str, Array], Array, Words | EmbeddingCache]:
+    """Return the weights, what the first layer is given, and what the backward needs of the words.
+
+    A vocabulary not much larger than the embedding is wide is read as columns of zeros and a one.
+    """
+    ids, (size, width) = check_ids(ids, len(embedding), "x"), embedding.shape
+    if size > 1.5 * width or size > ids.size:
+        x, lookup = embedding_forward(ids, embedding)
+        return weights, x, lookup
+    first = {name: weights[name] for name in (f"weight_ih_{suffix}" for suffix in suffixes)}
+    for name, weight in first.items():
+        check_shape(weight, (len(weight), width), name)
+    products = {name: weight @ embedding.T for name, weight in first.items()}  # (4H, V)
+    x = one_hot(ids, size, embedding.dtype)
+    return {**weights, **products}, x, Words(embedding, first)
 
 
 def lstm_gates(cache: LSTMCache) -> list[Array]:
@@ -196,7 +255,29 @@ def lstm_gates(cache: LSTMCache) -> list[Array]:
     Args:
         cache: what :func:`lstm_forward` returned.
     """
-    return [c.gates.reshape(*c.gates.shape[:2], 4, -1).copy() for c in cache.directions]
+    return [direction.by_rows() for direction in cache.directions]
+
+
+def _picked(
+    weights: Mapping[str, Array],
+    names: list[str],
+    suffix: str,
+    width: int,
+    hidden: int,
+    output_size: int,
+) -> dict[str, Array]:
+    """Return a direction's weights by name, their shapes checked."""
+    shapes = {
+        "weight_ih": (4 * hidden, width),
+        "weight_hh": (4 * hidden, output_size),
+        "bias_ih": (4 * hidden,),
+        "bias_hh": (4 * hidden,),
+        "weight_ch": (3 * hidden,),
+        "weight_hr": (output_size, hidden),
+    }
+    for name in names:
+        check_shape(weights[f"{name}_{suffix}"], shapes[name], f"{name}_{suffix}")
+    return {name: weights[f"{name}_{suffix}"] for name in names}
 
 
 def _layers(weights: Mapping[str, Array]) -> list[list[str]]:
@@ -230,8 +311,8 @@ def _initial_state(
     hidden, hr = len(weights[f"weight_hh_{first}"]) // 4, weights.get(f"weight_hr_{first}")
     output_size = hidden if hr is None else len(hr)
     if state is None:
-        # of whatever dtype: a layer copies them into arrays of its own
-        return np.zeros((count, batch, output_size)), np.zeros((count, batch, hidden))
+        dtype = weights[f"weight_hh_{first}"].dtype
+        return np.zeros((count, batch, output_size), dtype), np.zeros((count, batch, hidden), dtype)
     h0, c0 = state
     middle = () if single else (batch,)
     check_shape(h0, (count, *middle, output_size), "h0")
@@ -239,20 +320,10 @@ def _initial_state(
     return (h0[:, None], c0[:, None]) if single else (h0, c0)
 
 
-def _real_steps(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Mask | None:
-    """Return (T, B, 1), True where a step is within its sequence; None where all are."""
-    if lengths is None:
-        return None
-    lengths = check_ids(lengths, steps + 1, "lengths")
-    check_shape(lengths, (batch,), "lengths")
-    return np.arange(steps)[:, None, None] < lengths[:, None]
-
-
-def _reversed(x: Array, lengths: npt.ArrayLike | None) -> Array:
+def _reversed(x: Array, lengths: Ids | None) -> Array:
     """Reverse the steps of (T, B, ...), within each sequence's length; its own inverse."""
     if lengths is None:
         return x[::-1]
     steps = np.arange(len(x))[:, None]  # (T, 1)
-    lengths = np.asarray(lengths, np.int64)  # (B,)
     source = np.where(steps < lengths, lengths - 1 - steps, steps)  # (T, B)
     return x[source, np.arange(x.shape[1])]

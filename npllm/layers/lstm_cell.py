@@ -2,12 +2,13 @@
 
 Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997), with the forget gate of Gers,
 Schmidhuber and Cummins (2000) and, where they are given, the peepholes of Gers and Schmidhuber,
-"Recurrent Nets that Time and Count" (2000), in torch's layout. :mod:`npllm.layers.lstm` runs it
-over a sequence, and is proven equal to repeating this step.
+"Recurrent Nets that Time and Count" (2000), in torch's layout. :mod:`npllm.layers.unrolled_lstm`
+runs it over a sequence as it stands here, :mod:`npllm.layers.batch_last_lstm` faster.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ from npllm.layers.activations import sigmoid
 from npllm.layers.arrays import Array, as_rows, check_shape
 from npllm.layers.cells import check_cell
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
+
+State = tuple[Array, Array]  # h and c
 
 
 class LSTMCellCache(NamedTuple):
@@ -42,7 +45,7 @@ def lstm_cell_forward(
     bias_ih: Array | None = None,
     bias_hh: Array | None = None,
     weight_ch: Array | None = None,
-) -> tuple[tuple[Array, Array], LSTMCellCache]:
+) -> tuple[State, LSTMCellCache]:
     """Take one step from the state (h, c) to the state (h', c').
 
     With a = x W_ih^T + b_ih + h W_hh^T + b_hh cut in four blocks of width H::
@@ -58,10 +61,10 @@ def lstm_cell_forward(
 
     Args:
         x: (..., I).
-        h: (..., H).
+        h: (..., P), P = H but where each h' is projected before it is the next step's h.
         c: (..., H).
         weight_ih: (4H, I), the blocks in the order i, f, g, o.
-        weight_hh: (4H, H).
+        weight_hh: (4H, P).
         bias_ih: (4H,) or None.
         bias_hh: (4H,) or None; both or neither.
         weight_ch: (3H,), the blocks in the order i, f, o; or None, without peepholes.
@@ -85,10 +88,11 @@ def lstm_cell_forward(
     >>> bool(np.isclose(c[0], 3.0)), bool(np.isclose(h[0], 0.75 * np.tanh(3.0)))
     (True, True)
     """
-    check_cell(4, x, h, weight_ih, weight_hh, bias_ih, bias_hh)
-    check_shape(c, h.shape, "c")
+    hidden = math.prod(weight_hh.shape[:1]) // 4
+    check_cell(4, x, h, weight_ih, weight_hh, bias_ih, bias_hh, hidden)
+    check_shape(c, (*h.shape[:-1], hidden), "c")
     if weight_ch is not None:
-        check_shape(weight_ch, (3 * h.shape[-1],), "weight_ch")
+        check_shape(weight_ch, (3 * hidden,), "weight_ch")
     from_input, input_cache = linear_forward(x, weight_ih, bias_ih)  # (..., 4H)
     from_state, state_cache = linear_forward(h, weight_hh, bias_hh)  # (..., 4H)
     a_i, a_f, a_g, a_o = np.split(from_input + from_state, 4, axis=-1)  # (..., H) each
@@ -106,7 +110,7 @@ def lstm_cell_forward(
     return (h_next, c_next), cache
 
 
-def lstm_cell_backward(dy: tuple[Array, Array], cache: LSTMCellCache) -> tuple[Array, ...]:
+def lstm_cell_backward(dy: State, cache: LSTMCellCache) -> tuple[Array, ...]:
     """Return dx, dh, dc, dweight_ih, dweight_hh, and dbias_ih, dbias_hh, dweight_ch where given.
 
     Args:

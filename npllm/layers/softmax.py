@@ -21,12 +21,17 @@ class SoftmaxCache(NamedTuple):
     axis: int
 
 
+def row_shift(x: Array, axis: int = -1) -> Array:
+    """Return the maximum m of the real part along ``axis``, which stays; 0 where that is -inf."""
+    shift = x.real.max(axis=axis, keepdims=True, initial=-np.inf)
+    return np.where(np.isneginf(shift), np.zeros((), shift.dtype), shift)
+
+
 def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
     """Return the shift m, exp(x - m) and its sum; a row that is all -inf has m = 0."""
     if x.ndim == 0:
         raise ValueError("x must have an axis to run along, got shape ()")
-    shift = x.real.max(axis=axis, keepdims=True, initial=-np.inf)
-    shift = np.where(np.isneginf(shift), np.zeros((), shift.dtype), shift)
+    shift = row_shift(x, axis)
     e = np.exp(x - shift)
     return shift, e, e.sum(axis=axis, keepdims=True)
 

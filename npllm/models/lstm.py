@@ -9,23 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from npllm.layers import (
-    cross_entropy_backward,
-    cross_entropy_forward,
     dropout_backward,
     dropout_forward,
     embedding_backward,
     embedding_forward,
     linear_backward,
     linear_cross_entropy_forward,
+    linear_cross_entropy_gradients,
     linear_forward,
     lstm_backward,
     lstm_forward,
 )
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, check_ids
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.embedding import EmbeddingCache
 from npllm.layers.linear import LinearCache
-from npllm.layers.lstm import LSTMCache, State, lstm_gates
+from npllm.layers.lstm import LSTMCache, lstm_gates
+from npllm.layers.lstm_cell import State
 from npllm.models.language_model import (
     LossAndGradients,
     Views,
@@ -47,7 +47,7 @@ class ForwardCache(NamedTuple):
     """What the backward needs of the forward, and the final state."""
 
     state: State
-    input: InputCache | None  # None where the LSTM looks the words up itself
+    input: InputCache | None  # None where the LSTM reads the words itself
     rnn: LSTMCache
     output: DropoutCache
     fc: LinearCache
@@ -185,7 +185,7 @@ class LSTMLanguageModel:
     ) -> tuple[tuple[Array, State], tuple[InputCache | None, LSTMCache], float]:
         """Return the LSTM's output (T, B, H) and state, the caches, and the dropout's rate."""
         p, rate = self.parameters, self.config["dropout"] if rng is not None else 0.0
-        ids = np.asarray(ids)
+        ids = check_ids(ids, self.config["vocab_size"])
         if ids.ndim != 2:
             raise ValueError(f"ids must have shape (B, T), got {ids.shape}")
         rnn = {name[4:]: array for name, array in p.items() if name.startswith("rnn.")}
@@ -195,8 +195,8 @@ class LSTMLanguageModel:
             "dropout": rate,
             "rng": rng,
         }
-        if rate == 0 and self.config["vocab_size"] < ids.size:
-            # the same function, for less: the LSTM looks the words up itself
+        if rate == 0:
+            # the same function, for less: the LSTM reads the words itself
             result, rnn_cache = lstm_forward(ids.T, rnn, embedding=p["embedding.weight"], **options)
             return result, (None, rnn_cache), rate
         e, embedding_cache = embedding_forward(ids.T, p["embedding.weight"])  # (T, B, E)
@@ -214,19 +214,29 @@ class LSTMLanguageModel:
             dlogits: (B, T, V).
             cache: what :meth:`forward` returned.
         """
-        gradients = self.parameters.zeros_like()
-        _, inputs, rnn_cache, output_cache, fc_cache = cache
         # logits = linear(h, fc.weight, fc.bias)
-        dh, dweight, dbias = linear_backward(dlogits.swapaxes(0, 1), fc_cache)
-        gradients["fc.weight"] += dweight
-        gradients["fc.bias"] += dbias
+        dh, *dfc = linear_backward(dlogits.swapaxes(0, 1), cache.fc)
+        return self._gradients(dh, dfc, cache.output, cache.rnn, cache.input)
+
+    def _gradients(
+        self,
+        dh: Array,
+        dfc: list[Array],
+        output_cache: DropoutCache,
+        rnn_cache: LSTMCache,
+        inputs: InputCache | None,
+    ) -> Parameters:
+        """Return the gradients of all parameters, given those of fc and of its input (T, B, H)."""
+        gradients = self.parameters.zeros_like()
+        gradients["fc.weight"] += dfc[0]
+        gradients["fc.bias"] += dfc[1]
         # h = dropout(output)
         doutput = dropout_backward(dh, output_cache)
         # output, final = lstm(x, rnn, state)
         dx, drnn, *_ = lstm_backward((doutput, None), rnn_cache)
         for name, gradient in drnn.items():
             gradients[f"rnn.{name}"] += gradient
-        # x = dropout(embedding(ids, embedding.weight)), unless the LSTM looked the words up
+        # x = dropout(embedding(ids, embedding.weight)), unless the LSTM read the words itself
         if inputs is not None:
             dx = embedding_backward(dropout_backward(dx, inputs.dropout), inputs.embedding)
         # a tied matrix adds to what fc gave it
@@ -258,11 +268,13 @@ class LSTMLanguageModel:
             rng: as for :meth:`forward`.
         """
         targets = np.asarray(targets)
-        logits, cache = self.forward(ids, state, rng=rng)
-        loss, loss_cache = cross_entropy_forward(logits, targets, reduction="sum")
-        gradients = self.backward(cross_entropy_backward(1.0, loss_cache), cache)
+        (output, final), (inputs, rnn_cache), rate = self._hidden(ids, state, rng, None)
+        h, output_cache = dropout_forward(output, p=rate, rng=rng)  # (T, B, H)
+        weight, bias = self.parameters["fc.weight"], self.parameters["fc.bias"]
+        loss, (dh, *dfc) = linear_cross_entropy_gradients(h, weight, targets.T, bias)
+        gradients = self._gradients(dh, dfc, output_cache, rnn_cache, inputs)
         tokens = int(np.count_nonzero(targets != -100))
-        return LossAndGradients(loss.item(), gradients, tokens, cache.state)
+        return LossAndGradients(loss.item(), gradients, tokens, final)
 
     def predict(
         self,

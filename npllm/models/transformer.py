@@ -20,8 +20,8 @@ from npllm.layers import (
     embedding_backward,
     embedding_forward,
     linear_backward,
-    linear_cross_entropy_backward,
     linear_cross_entropy_forward,
+    linear_cross_entropy_gradients,
     linear_forward,
 )
 from npllm.layers.arrays import Array, Ids, check_ids
@@ -283,8 +283,7 @@ class Transformer(ABC):
         """
         targets = np.asarray(targets)
         (h, _), cache = self.hidden_forward(ids, state, rng=rng)
-        loss, loss_cache = linear_cross_entropy_forward(h, self.parameters[self.HEAD], targets)
-        dh, dhead = linear_cross_entropy_backward(1.0, loss_cache)
+        loss, (dh, dhead) = linear_cross_entropy_gradients(h, self.parameters[self.HEAD], targets)
         gradients = self.hidden_backward(dh, cache)
         gradients[self.HEAD] += dhead
         return LossAndGradients(

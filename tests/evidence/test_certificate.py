@@ -98,12 +98,12 @@ def test_torch_sees_another_loss_and_another_state(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, Any], Any]) -> None:
     """Let ``change(model, gradients)`` have each gradient before it is returned."""
-    right = LSTMLanguageModel.backward
+    right = LSTMLanguageModel._gradients
 
-    def backward(self: Any, dlogits: Any, cache: Any) -> Any:
-        return change(self, right(self, dlogits, cache))
+    def spoiled(self: Any, *args: Any) -> Any:
+        return change(self, right(self, *args))
 
-    monkeypatch.setattr(LSTMLanguageModel, "backward", backward)
+    monkeypatch.setattr(LSTMLanguageModel, "_gradients", spoiled)
 
 
 @pytest.mark.usefixtures("without_torch")

@@ -21,7 +21,7 @@ from npllm.evidence import CASES, MISTAKES, SUBJECTS, Case, Subject, torch_model
 from npllm.models import MODELS
 
 TESTS = Path(__file__).parents[1]
-INTERNAL = "lstm_direction"  # a part of the LSTM, no layer of its own
+INTERNAL = "batch_last_lstm"  # a part of the LSTM, no layer of its own
 
 
 def missing(subject: Subject) -> list[str]:

@@ -304,17 +304,18 @@ def test_a_cotangent_of_the_padding_is_irrelevant():
 
 
 @any_sequences
+@pytest.mark.parametrize("words", [2, 4, 6])  # few are read as columns, many as rows of the table
 @pytest.mark.parametrize("layout", ["time first", "batch first", "one sequence"])
 def test_looking_words_up_is_the_same_as_embedding_them(
-    layout, seed, lengths, depth, bidirectional, proj_size, peepholes
+    layout, words, seed, lengths, depth, bidirectional, proj_size, peepholes
 ):
     source = Source(seed)
     kind = {"num_layers": depth, "bidirectional": bidirectional, "proj_size": proj_size}
     kind["peepholes"] = peepholes
     batch = () if layout == "one sequence" else (len(lengths),)
     _, weights, state = drawn(source, (4, *batch, IN), hidden=3, **kind)
-    table = source.normal(6, IN)
-    ids = np.random.default_rng(seed).integers(6, size=(4, *batch))
+    table = source.normal(words, IN)
+    ids = np.random.default_rng(seed).integers(words, size=(4, *batch))
     ids = ids.T if layout == "batch first" else ids
     options = {"batch_first": layout == "batch first", "lengths": lengths if batch else None}
 

@@ -64,7 +64,7 @@ GOOD = {
         ("x", (3, 3), "x must have shape (2, 3), got (3, 3)"),
         ("x", (), "x must have shape (2, 3), got ()"),
         ("h", (), "h must have shape (..., H), got ()"),
-        ("h", (2, 5), "weight_hh must have shape (20, 5), got (16, 4)"),
+        ("h", (2, 5), "weight_hh must have shape (16, 5), got (16, 4)"),
         ("c", (2, 5), "c must have shape (2, 4), got (2, 5)"),
         ("weight_ih", (12, 3), "weight_ih must have shape (16, I), got (12, 3)"),
         ("weight_ih", (16,), "weight_ih must have shape (16, I), got (16,)"),

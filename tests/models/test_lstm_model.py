@@ -130,8 +130,12 @@ def test_loss_and_gradients_are_the_steps_put_together(config, dropout):
     logits, cache = model.forward(ids, state, rng=np.random.default_rng(1))
     loss, loss_cache = cross_entropy_forward(logits, targets, reduction="sum")
     gradients = model.backward(cross_entropy_backward(1.0, loss_cache), cache)
-    assert result.loss == loss
-    assert result.gradients.vector.tobytes() == gradients.vector.tobytes()
+    # the logits are turned into their gradient in place: other roundings
+    assert result.loss == pytest.approx(loss, rel=TOLERANCE)
+    largest = np.abs(gradients.vector).max()
+    np.testing.assert_allclose(
+        result.gradients.vector, gradients.vector, rtol=0, atol=TOLERANCE * largest
+    )
     assert result.tokens == np.count_nonzero(targets >= 0)
     for actual, expected in zip(result.state, cache.state, strict=True):
         np.testing.assert_array_equal(actual, expected)

@@ -10,6 +10,7 @@ from npllm import layers
 from npllm.evidence.case import Bound, Case, Generator, Lead
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
+from npllm.layers import linear_cross_entropy
 from npllm.layers.arrays import Array
 
 
@@ -51,8 +52,9 @@ def linear_cross_entropy_cases(rng: Generator) -> Iterator[Case]:
 
 
 _backward = layers.linear_cross_entropy_backward
-_loss = "cross_entropy_backward(dy, loss_cache)"
-_again = "_piece(cache, piece)"
+_at_once = linear_cross_entropy._loss_and_gradients
+_entropy = linear_cross_entropy._entropy
+_WRITTEN = "out=dx[stretch]"
 
 
 LINEAR_CROSS_ENTROPY_MISTAKES = [
@@ -62,9 +64,9 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "the weight and the bias keep the last stretch's gradient",
         "= for +=: a stretch's gradient has the shape of the sum.",
         "dx is right; with all rows at once so is the rest.",
-        _backward,
-        "gradients[i] += part",
-        "gradients[i][...] = part",
+        _at_once,
+        "total += part",
+        "total[...] = part",
     ),
     Mistake(
         "linear_cross_entropy",
@@ -72,9 +74,9 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "a stretch's gradient written to the rows of another, from a stack of caches",
         "What was pushed first comes last; all stretches have one shape.",
         "Sums do not see the order: weight and bias are right, and dx runs backwards.",
-        _backward,
-        _again,
-        "_piece(cache, pieces[-1 - pieces.index(piece)])",
+        _at_once,
+        _WRITTEN,
+        "out=dx[::-1][stretch]",
         cause="permuted",
     ),
     Mistake(
@@ -83,9 +85,9 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "the first stretch computed again for every stretch",
         "A loop whose variable is not used runs as often as it should.",
         "The first row of dx is right, and every other is the same.",
-        _backward,
-        _again,
-        "_piece(cache, pieces[0])",
+        linear_cross_entropy._stretches,
+        "rows[stretch], weight, bias)",
+        "rows[:size], weight, bias)",
     ),
     Mistake(
         "linear_cross_entropy",
@@ -94,8 +96,8 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "It is 1 for the loss itself.",
         "The backward is not linear in dy: a loss that is scaled, or one of two, trains the same.",
         _backward,
-        _loss,
-        "cross_entropy_backward(1.0, loss_cache)",
+        "dy * gradient for",
+        "1 * gradient for",
         cause="scale",
     ),
     Mistake(
@@ -104,9 +106,9 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "the bias forgotten",
         "The output layer of most language models has none.",
         "Zero where it must not be.",
-        _backward,
-        "enumerate(parts)",
-        "enumerate(parts[:1])",
+        _at_once,
+        "parts.append(dlogits.sum(axis=0))",
+        "parts.append(np.zeros_like(bias))",
         cause="zero",
     ),
     Mistake(
@@ -115,8 +117,18 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "each stretch averaged",
         "The mean is the usual reduction, and over one row it is the sum.",
         "The gradient depends on how many rows are held, and a shorter last stretch weighs more.",
-        _backward,
-        _loss,
-        "cross_entropy_backward(dy, loss_cache) / len(rows[piece])",
+        _at_once,
+        "    loss += of_stretch",
+        "    loss += of_stretch\n        dlogits = dlogits / len(dlogits)",
+    ),
+    Mistake(
+        "linear_cross_entropy",
+        "another index ignored",
+        "rows that do not count trained all the same",
+        "Their loss is left out of the sum, and the number that is reported is right.",
+        "The weight and their own rows of dx have a gradient where there must be none.",
+        _entropy,
+        "p *= (counted / total)[:, None]",
+        "p *= (1 / total)[:, None]",
     ),
 ]

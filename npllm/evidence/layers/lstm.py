@@ -12,11 +12,11 @@ import numpy as np
 from npllm import layers
 from npllm.checking.pair import Forward
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
-from npllm.evidence.layers import lstm_direction
+from npllm.evidence.layers import batch_last_lstm
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
-from npllm.layers.lstm import State
+from npllm.layers.lstm_cell import State
 
 
 def lstm_weights(
@@ -140,6 +140,11 @@ def lstm_cases(rng: Generator) -> Iterator[Case]:
             forward = _seeded_lstm_of_ids(run)
             args = (ids, table, weights, state)
             yield Case(f"looked up, {label}", forward, layers.lstm_backward, args)
+        if label == "bidirectional":
+            few, table = rng.integers(3, size=(steps, batch)), rng.normal(size=(3, input_size))
+            args = (few, table, weights, state)
+            forward = _seeded_lstm_of_ids(run)
+            yield Case(f"three words, {label}", forward, layers.lstm_backward, args)
     alone = (x[0], weights, (state[0][:, 0], state[1][:, 0]))
     yield Case("one sequence", _seeded_lstm(layers.lstm_forward), layers.lstm_backward, alone)
     yield Case("zero state", _seeded_lstm(layers.lstm_forward), layers.lstm_backward, (x, weights))
@@ -167,7 +172,7 @@ _stack = layers.lstm_backward
 
 
 LSTM_MISTAKES = [
-    *lstm_direction.MISTAKES,
+    *batch_last_lstm.MISTAKES,
     Mistake(
         "lstm",
         "one layer",
@@ -175,8 +180,8 @@ LSTM_MISTAKES = [
         "A language model's loss does not see it.",
         "An encoder's does: everything is off where the state is used.",
         _stack,
-        "(None, None) if dfinal is None",
-        "(None, None) if True",
+        "None if dfinal is None else (dfinal[0][k]",
+        "None if True else (dfinal[0][k]",
     ),
     Mistake(
         "lstm",
@@ -195,7 +200,7 @@ LSTM_MISTAKES = [
         "A sequence and its reverse have one shape.",
         "The weights are right, dx is not; with an odd T its middle step is.",
         _stack,
-        "if reverse and caches[k].lookup is None:",
+        "if reverse:",
         "if False:",
         cause="slices",
     ),
@@ -227,7 +232,7 @@ LSTM_MISTAKES = [
         "dy and dx of dropout have one shape; at p = 0 they are equal.",
         "The upper layer is right, the lower is not.",
         _stack,
-        "dropout_backward(below, dropout_caches[depth - 1]) if depth > 0 else below",
+        "dropout_backward(below, dropouts[depth - 1]) if depth > 0 else below",
         "below",
     ),
     Mistake(
@@ -257,8 +262,8 @@ LSTM_MISTAKES = [
         "As above.",
         "The weights are right, dx is not; with an odd T its middle step is.",
         _stack,
-        "if reverse and caches[k].lookup is None:",
-        "if offset and caches[k].lookup is None:",
+        "if reverse:",
+        "if reverse and offset:",
         cause="permuted",
     ),
     Mistake(

@@ -144,8 +144,9 @@ MODEL_MISTAKES = [
         "Adam does not feel a constant factor.",
         "Off by exactly the number of tokens: shards of a batch no longer add up.",
         Transformer.loss_and_gradients,
-        "linear_cross_entropy_backward(1.0, loss_cache)",
-        "linear_cross_entropy_backward(1.0 / np.count_nonzero(targets != -100), loss_cache)",
+        "dh, dhead) = linear_cross_entropy_gradients(h, self.parameters[self.HEAD], targets)",
+        "dh, dhead) = linear_cross_entropy_gradients(h, self.parameters[self.HEAD], targets)\n"
+        "    dh, dhead = (d / np.count_nonzero(targets != -100) for d in (dh, dhead))",
         cause="scale",
     ),
 ]

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 
 from npllm import layers
-from npllm.evidence.case import Case, Configuration, Generator, LossCache, loss_backward
+from npllm.evidence.case import (
+    AT_ONCE,
+    Case,
+    Configuration,
+    Generator,
+    LossCache,
+    loss_backward,
+)
 from npllm.evidence.mistake import Mistake
 from npllm.layers.arrays import Array
-from npllm.layers.lstm import State
+from npllm.layers.lstm_cell import State
 from npllm.models import LSTMLanguageModel
 
 _LSTM = {"vocab_size": 11, "embed_size": 5, "hidden_size": 7}
@@ -93,13 +100,20 @@ def model_cases(rng: Generator) -> Iterator[Case]:
             logits, cache = model.forward(
                 ids, (state[0].astype(dtype), state[1].astype(dtype)), rng=np.random.default_rng(5)
             )
-            loss, loss_cache = layers.cross_entropy_forward(logits, targets)
+            loss, loss_cache = layers.cross_entropy_forward(logits, targets, reduction="sum")
             return loss, LossCache(model, cache, loss_cache)
 
+        def at_once(dloss: Array, cache: LossCache, state: State = state) -> dict[str, Array]:
+            rng = np.random.default_rng(5)
+            found = cache.model.loss_and_gradients(ids, targets, state, rng=rng)
+            return {name: dloss * found.gradients[name] for name in found.gradients.shapes}
+
         yield Case(label, forward, loss_backward, (ids, parameters))
+        if label in ("section 5", "two layers, tied weights, dropout"):
+            yield Case(label + AT_ONCE, forward, at_once, (ids, parameters))
 
 
-_backward = LSTMLanguageModel.backward
+_gradients = LSTMLanguageModel._gradients
 
 
 MODEL_MISTAKES = [
@@ -109,7 +123,7 @@ MODEL_MISTAKES = [
         "a tied matrix keeps the embedding's share only",
         "= for +=: the last writer wins.",
         "Only the tied matrix is wrong, and only if it is tied.",
-        _backward,
+        _gradients,
         'gradients["embedding.weight"] +=',
         'gradients["embedding.weight"] =',
     ),
@@ -119,7 +133,7 @@ MODEL_MISTAKES = [
         "a tied matrix keeps the output's share only",
         "The output's gradient is dense and large, the embedding's is sparse: few notice.",
         "Only the tied matrix is wrong, and only if it is tied.",
-        _backward,
+        _gradients,
         'gradients["embedding.weight"] += dx',
         'gradients["embedding.weight"] += dx * ("fc.weight" in gradients.shapes)',
     ),
@@ -129,7 +143,7 @@ MODEL_MISTAKES = [
         "the dropout of the embedding forgotten on the way back",
         "dy and dx of dropout have one shape; at p = 0 they are equal.",
         "Only the embedding is wrong.",
-        _backward,
+        _gradients,
         "dropout_backward(dx, inputs.dropout)",
         "dx",
     ),
@@ -139,19 +153,19 @@ MODEL_MISTAKES = [
         "the dropout of the output forgotten on the way back",
         "As above.",
         "The output layer is right, everything below is not.",
-        _backward,
+        _gradients,
         "doutput = dropout_backward(dh, output_cache)",
         "doutput = dh",
     ),
     Mistake(
         "LSTMLanguageModel",
-        "section 5",
-        "the logits' gradient reshaped to time-major instead of turned",
-        "(B, T, V) and (T, B, V) hold as many numbers.",
-        "The output's bias, a sum over both, is right; nothing else is.",
-        _backward,
-        "dlogits.swapaxes(0, 1)",
-        "dlogits.reshape(dlogits.shape[1], dlogits.shape[0], -1)",
+        "section 5" + AT_ONCE,
+        "the targets reshaped to time-major instead of turned",
+        "(B, T) and (T, B) hold as many numbers.",
+        "Each position learns another's target; with one row they are the same.",
+        LSTMLanguageModel.loss_and_gradients,
+        "targets.T",
+        "targets.reshape(targets.T.shape)",
     ),
     Mistake(
         "LSTMLanguageModel",
@@ -159,7 +173,7 @@ MODEL_MISTAKES = [
         "the biases of the LSTM not trained",
         "A loop over the weights that forgets two names.",
         "Zero where it must not be.",
-        _backward,
+        _gradients,
         "for name, gradient in drnn.items():",
         'for name, gradient in ((n, g) for n, g in drnn.items() if "bias" not in n):',
         cause="zero",
@@ -170,7 +184,7 @@ MODEL_MISTAKES = [
         "gradients kept from call to call",
         "The framework's habit, without its zero_grad.",
         "A second backward returns the sum of both.",
-        _backward,
+        _gradients,
         "gradients = self.parameters.zeros_like()",
         'gradients = self.__dict__.setdefault("kept", self.parameters.zeros_like())',
         cause="accumulated",

@@ -1,0 +1,162 @@
+"""The LSTM over a sequence as it is read, and the faster form beside it."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from layer_checks import assert_close
+
+from npllm.evidence import Bound
+from npllm.evidence.layers.unrolled_lstm import unrolled_lstm_arguments
+from npllm.evidence.source import Source
+from npllm.layers import batch_last_lstm as module
+from npllm.layers import lstm_cell_forward, unrolled_lstm_backward, unrolled_lstm_forward
+from npllm.layers.batch_last_lstm import batch_last_lstm_backward, batch_last_lstm_forward
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+def drawn(source, steps, batch, width, hidden, *, bias=True, projected=0):
+    """Return x, h0, c0 and the weights by name."""
+    shown = projected or hidden
+    shapes = [(4 * hidden, width), (4 * hidden, shown), *[(4 * hidden,)] * 2, (shown, hidden)]
+    keep = [True, True, bias, bias, projected > 0]
+    weights = {
+        name: source.normal(*shape)
+        for name, shape, kept in zip(NAMES, shapes, keep, strict=True)
+        if kept
+    }
+    states = source.normal(batch, shown), source.normal(batch, hidden)
+    return source.normal(steps, batch, width), *states, weights
+
+
+def runs(args, weights, **options):
+    """Return what the plain and the fast form make of the same arguments."""
+    names = list(weights)
+
+    def bound(forward, backward):
+        def run(x, h0, c0, *values):
+            return forward(x, h0, c0, **dict(zip(names, values, strict=True)), **options)
+
+        return Bound(run, backward, (*args, *weights.values())).run()
+
+    return (
+        bound(unrolled_lstm_forward, unrolled_lstm_backward),
+        bound(batch_last_lstm_forward, batch_last_lstm_backward),
+    )
+
+
+@given(
+    seed=st.integers(0, 99),
+    steps=st.integers(0, 5),
+    batch=st.integers(0, 3),
+    width=st.integers(1, 3),
+    hidden=st.integers(1, 4),
+    bias=st.booleans(),
+    projected=st.integers(0, 3),
+    padded=st.booleans(),
+    piece=st.sampled_from([1, 40, 2**18]),
+)
+def test_the_fast_form_is_the_plain_one(
+    seed, steps, batch, width, hidden, bias, projected, padded, piece
+):
+    source = Source(seed)
+    *args, weights = drawn(source, steps, batch, width, hidden, bias=bias, projected=projected)
+    lengths = source.ids(steps + 1, (batch,)) if padded else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", piece)
+        plain, fast = runs(args, weights, lengths=lengths)
+    assert_close(fast, plain, floor=1)
+
+
+def test_a_slip_in_the_fast_form_would_show():
+    *args, weights = drawn(Source(), 4, 2, 3, 3)
+    plain, fast = runs(args, weights)
+    weights["weight_hh"] = 1.001 * weights["weight_hh"]
+    _, other = runs(args, weights)
+    assert_close(fast, plain, floor=1)
+    with pytest.raises(AssertionError, match="off by"):
+        assert_close(other, plain, floor=1)
+
+
+def test_dx_can_be_left_out():
+    *args, weights = drawn(Source(), 4, 2, 3, 3)
+    (y, final), cache = batch_last_lstm_forward(*args, **weights)
+    dy = (np.ones_like(y), tuple(map(np.ones_like, final)))
+    dx, *others = batch_last_lstm_backward(dy, cache)
+    none, *same = batch_last_lstm_backward(dy, cache, for_x=False)
+    assert dx.shape == (4, 2, 3)
+    assert none.shape == (4, 2, 0)
+    assert_close(same, others)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("peepholes", [True, False])
+def test_one_step_is_the_cell(bias, peepholes):
+    source = Source()
+    x, h, c = source.normal(2, 3), source.normal(2, 4), source.normal(2, 4)
+    weights = {"weight_ih": source.normal(16, 3), "weight_hh": source.normal(16, 4)}
+    if bias:
+        weights |= {"bias_ih": source.normal(16), "bias_hh": source.normal(16)}
+    if peepholes:
+        weights["weight_ch"] = source.normal(12)
+    (h_next, c_next), _ = lstm_cell_forward(x, h, c, **weights)
+    (y, final), _ = unrolled_lstm_forward(x[None], h, c, **weights)
+    assert_close((y[0], final), (h_next, (h_next, c_next)), tolerance=0)
+
+
+def test_beyond_its_length_a_sequence_stands_still():
+    *args, weights = drawn(Source(), 5, 3, 2, 4)
+    lengths = np.array([5, 2, 0])
+    (y, (h, c)), _ = unrolled_lstm_forward(*args, **weights, lengths=lengths)
+    x, h0, c0 = args
+    (short, (h_2, c_2)), _ = unrolled_lstm_forward(x[:2], h0, c0, **weights)
+    assert_close((y[:2, 1], h[1], c[1]), (short[:, 1], h_2[1], c_2[1]), tolerance=0)
+    assert not y[2:, 1].any()
+    assert not y[:, 2].any()
+    assert_close((h[2], c[2]), (h0[2], c0[2]), tolerance=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": np.ones((4, 3))}, ValueError, "x must have shape (T, B, I), got (4, 3)"),
+        ({"h0": np.ones((2, 5))}, ValueError, "weight_hh must have shape (16, 5), got (16, 4)"),
+        ({"c0": np.ones((2, 5))}, ValueError, "c must have shape (2, 4), got (2, 5)"),
+        ({"lengths": [1, 6]}, ValueError, "lengths must lie in [0, 6), got 6"),
+        ({"lengths": [1]}, ValueError, "lengths must have shape (2,), got (1,)"),
+        ({"lengths": [1.0, 2.0]}, TypeError, "lengths must be integers, got float64"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(change, error, message):
+    x, h0, c0, weights = drawn(Source(), 5, 2, 3, 4)
+    with pytest.raises(error, match=re.escape(message)):
+        unrolled_lstm_forward(**{"x": x, "h0": h0, "c0": c0, **weights, **change})
+
+
+@pytest.mark.parametrize("backward", [unrolled_lstm_backward, batch_last_lstm_backward])
+def test_cotangents_of_another_shape(backward):
+    x, h0, c0, weights = drawn(Source(), 5, 2, 3, 4)
+    forward = unrolled_lstm_forward
+    if backward is batch_last_lstm_backward:
+        forward = batch_last_lstm_forward
+    (y, final), cache = forward(x, h0, c0, **weights)
+    for dy, name in [
+        ((y[1:], final), "dy must have shape (5, 2, 4), got (4, 2, 4)"),
+        ((y, (h0[1:], c0)), "dh_n must have shape (2, 4), got (1, 4)"),
+        ((y, (h0, c0[1:])), "dc_n must have shape (2, 4), got (1, 4)"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(name)):
+            backward(dy, cache)
+
+
+def test_an_unseen_final_state_has_no_gradient():
+    layer = unrolled_lstm_arguments(Source(), (2,), 3, 4, full=True)
+    (y, final), cache = layer.forward(*layer.args)
+    dy = Source(1).like(y)
+    zeros = tuple(map(np.zeros_like, final))
+    expected = layer.backward((dy, zeros), cache)
+    assert_close(layer.backward((dy, None), cache), expected, tolerance=0)
