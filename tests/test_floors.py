@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "optim": set(),
     "files": set(),
     "threads": set(),
+    "heap": set(),
     "checking": {"threads"},
     "models": {"layers"},
 }

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from npllm.heap import keep_freed_memory
 from npllm.layers.arrays import Array
 from npllm.models import LossAndGradients
 from npllm.threads import available_cores, blas_held
@@ -90,13 +91,14 @@ class Workers:
 
 @contextmanager
 def workers(count: int) -> Iterator[Workers]:
-    """Hold ``count`` threads, and BLAS to one thread each.
+    """Hold ``count`` threads, and BLAS to one thread each; memory that is freed is kept.
 
     Raises:
         ValueError: ``count`` is below 1.
     """
     if count < 1:
         raise ValueError(f"threads must be at least 1, got {count}")
+    keep_freed_memory()
     with blas_held(1):
         if count == 1:
             yield Workers(1, None)
