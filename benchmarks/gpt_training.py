@@ -26,7 +26,7 @@ import numpy as np
 from npllm.checkpoint import load_weights, save_weights
 from npllm.text import load_text, split_text
 from npllm.training import LanguageModellingOptions, evaluate
-from npllm.training.shards import sharded_loss_and_gradients, workers
+from npllm.training.workers import Workers
 
 AGREEMENT_STEPS, AGREEMENT = 10, 1e-3  # of float32 losses, relative
 CONTENDERS = ("npllm", "torch")
@@ -64,24 +64,17 @@ class Task:
 
     def score(self) -> float:
         """Return the held-out loss of the model's weights."""
-        with workers(1) as pool:
-            ids = self.tokenizer.encode(self.held_out)
-            return evaluate(self.model, self.tokenizer, ids, pool).loss
+        ids = self.tokenizer.encode(self.held_out)
+        return evaluate(Workers(self.model), self.tokenizer, ids).loss
 
 
 def train_npllm(task: Task, threads: int) -> list[float]:
     """Train, and return the loss of each step."""
-    from npllm.optim import clip_global_norm
-
     optimizer, losses = task.options.make_optimizer(task.model), []
-    with workers(threads) as pool:
+    with Workers(task.model, optimizer, threads).working() as workers:
         for step in range(task.options.steps):
-            batch = task.batches[step]
-            result = sharded_loss_and_gradients(pool, task.model, batch)
-            result.gradients.vector /= result.tokens
-            clip_global_norm(result.gradients, task.options.clip)
-            optimizer.lr = task.rate(step)
-            optimizer.step(result.gradients)
+            result = workers.differentiate(task.batches[step])
+            workers.update(task.rate(step), result.norm, task.options.clip)
             losses.append(result.loss / result.tokens)
     return losses
 

@@ -10,7 +10,7 @@ from npllm.loading import load
 from npllm.text import load_text, split_text
 from npllm.training import LanguageModellingOptions, evaluate
 from npllm.training.description import load_options
-from npllm.training.shards import usual_shards, workers
+from npllm.training.workers import Workers, usual_workers
 
 _DESCRIPTION = """\
 Score a text with a trained model.
@@ -47,8 +47,8 @@ def _run(options: argparse.Namespace) -> int:
         _, text = split_text(recorded.read(digest), recorded.held_out)
     else:
         text = load_text(options.data)
-    with workers(options.threads or usual_shards()) as pool:
-        result = evaluate(model, tokenizer, tokenizer.encode(text), pool)
+    with Workers(model, count=options.threads or usual_workers()).working() as workers:
+        result = evaluate(workers, tokenizer, tokenizer.encode(text))
     print(f"tokens scored       {result.tokens}")
     print(f"loss                {result.loss:.6f} nats a token")
     print(f"perplexity          {result.perplexity:.6f}")

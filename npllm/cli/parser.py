@@ -105,22 +105,22 @@ def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help=f"{what} (default: 0)")
 
 
-def add_threads(parser: argparse.ArgumentParser, shards: str = "") -> None:
+def add_threads(parser: argparse.ArgumentParser, shares: str = "") -> None:
     """Add ``--threads`` to a command: how many cores it may use.
 
     Args:
         parser: the command's.
-        shards: what it works on in shards, one a core, each with one thread of BLAS. Without any
+        shares: what it works on in shares, one a core, each with one thread of BLAS. Without any
             the cores are for BLAS, which needs one: more slow it down beside other work, and may
             change the last bits of a result.
     """
     what, default = "for the products of matrices", "1, which other work slows down least"
-    if shards:
-        what, default = f"{shards}, each on its thread", "all, at most 4"
+    if shares:
+        what, default = f"{shares}, each in its process", "all, at most 4"
     parser.add_argument(
         "--threads",
         type=positive,
-        default=None if shards else 1,
+        default=None if shares else 1,
         metavar="N",
         help=f"cores to use: {what} (default: {default})",
     )

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npllm.layers.arrays import Array, Shape, check_probability, check_shape
+
+
+class RowsOfDraws(np.random.Generator):
+    """Some rows of what a generator would have drawn for a whole batch.
+
+    Whoever computes a part of a batch has the masks that the part has in the whole, and leaves the
+    generator where the whole would.
+
+    Args:
+        rng: is drawn from.
+        batch: B, how many rows the whole batch has.
+        rows: which of them are wanted.
+        axis: where they stand in what is drawn.
+
+    >>> draw = RowsOfDraws(np.random.default_rng(0), 4, slice(1, 3), axis=0).random((2, 5))
+    >>> bool((draw == np.random.default_rng(0).random((4, 5))[1:3]).all())
+    True
+    """
+
+    def __init__(self, rng: np.random.Generator, batch: int, rows: slice, axis: int) -> None:
+        super().__init__(rng.bit_generator)
+        self._batch, self._rows, self._axis = batch, rows, axis
+
+    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        """Draw from [0, 1) for the whole batch; return (..., rows, ...) of it.
+
+        Args:
+            size: the shape of the rows.
+            dtype: float64 or float32.
+            out: None.
+        """
+        whole = (*size[: self._axis], self._batch, *size[self._axis + 1 :])
+        drawn = super().random(whole, dtype, out)
+        return drawn[(slice(None),) * self._axis + (self._rows,)]
 
 
 class DropoutCache(NamedTuple):

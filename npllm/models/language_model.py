@@ -74,8 +74,12 @@ class LanguageModel(Protocol):
         state: Any = None,
         *,
         rng: np.random.Generator | None = None,
+        gradients: Parameters | None = None,
     ) -> LossAndGradients:
-        """Return the summed cross-entropy of the targets, its gradients, number and state."""
+        """Return the summed cross-entropy of the targets, its gradients, number and state.
+
+        The gradients are added to ``gradients`` where these are given.
+        """
 
     def predict(
         self,
@@ -100,10 +104,15 @@ class LanguageModel(Protocol):
         """
 
     def activations(self, batch: int, steps: int, /) -> int:
-        """Return how many numbers a layer computes at a time, which threads can share."""
+        """Return how many numbers a layer computes at a time, which workers can share."""
 
     def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
         """Return the state of some of the batch's rows, in any order, repeated or not."""
+
+    def rows_of_draws(
+        self, rng: np.random.Generator, batch: int, rows: slice, /
+    ) -> np.random.Generator:
+        """Return what draws for some of the batch's rows as ``rng`` would for all of them."""
 
     def views(self, cache: Any) -> Views:
         """Return what there is to see of what :meth:`forward` returned the cache of."""

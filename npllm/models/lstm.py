@@ -21,7 +21,7 @@ from npllm.layers import (
     lstm_forward,
 )
 from npllm.layers.arrays import Array, check_ids
-from npllm.layers.dropout import DropoutCache
+from npllm.layers.dropout import DropoutCache, RowsOfDraws
 from npllm.layers.embedding import EmbeddingCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.lstm import LSTMCache, lstm_gates
@@ -225,9 +225,10 @@ class LSTMLanguageModel:
         output_cache: DropoutCache,
         rnn_cache: LSTMCache,
         inputs: InputCache | None,
+        gradients: Parameters | None = None,
     ) -> Parameters:
         """Return the gradients of all parameters, given those of fc and of its input (T, B, H)."""
-        gradients = self.parameters.zeros_like()
+        gradients = self.parameters.zeros_like() if gradients is None else gradients
         gradients["fc.weight"] += dfc[0]
         gradients["fc.bias"] += dfc[1]
         # h = dropout(output)
@@ -258,6 +259,7 @@ class LSTMLanguageModel:
         state: State | None = None,
         *,
         rng: np.random.Generator | None = None,
+        gradients: Parameters | None = None,
     ) -> LossAndGradients:
         """Return the summed cross-entropy of the targets, its gradients, number and final state.
 
@@ -266,13 +268,14 @@ class LSTMLanguageModel:
             targets: (B, T): the token that follows each; -100 where none counts.
             state: as for :meth:`forward`.
             rng: as for :meth:`forward`.
+            gradients: to be added to, and returned; new ones where None.
         """
         targets = np.asarray(targets)
         (output, final), (inputs, rnn_cache), rate = self._hidden(ids, state, rng, None)
         h, output_cache = dropout_forward(output, p=rate, rng=rng)  # (T, B, H)
         weight, bias = self.parameters["fc.weight"], self.parameters["fc.bias"]
         loss, (dh, *dfc) = linear_cross_entropy_gradients(h, weight, targets.T, bias)
-        gradients = self._gradients(dh, dfc, output_cache, rnn_cache, inputs)
+        gradients = self._gradients(dh, dfc, output_cache, rnn_cache, inputs, gradients)
         tokens = int(np.count_nonzero(targets != -100))
         return LossAndGradients(loss.item(), gradients, tokens, final)
 
@@ -329,3 +332,9 @@ class LSTMLanguageModel:
         h, c = state
         rows = rows if isinstance(rows, slice) else np.asarray(rows)
         return h[:, rows], c[:, rows]
+
+    def rows_of_draws(
+        self, rng: np.random.Generator, batch: int, rows: slice
+    ) -> np.random.Generator:
+        """Return what draws for some of the batch's rows as ``rng`` would for all of them."""
+        return RowsOfDraws(rng, batch, rows, axis=1)  # (T, B, E) and (T, B, H)

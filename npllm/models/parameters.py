@@ -38,13 +38,20 @@ class Parameters(Mapping[str, Array]):
     ) -> None:
         self.shapes = dict(shapes)
         self.tied = dict(tied or {})
-        sizes = [math.prod(shape) for shape in self.shapes.values()]
-        self._vector: Array = np.zeros(sum(sizes), dtype)
+        sizes = map(math.prod, self.shapes.values())
         self._views: dict[str, Array] = {}
-        start = 0
-        for (name, shape), size in zip(self.shapes.items(), sizes, strict=True):
-            self._views[name] = self._vector[start : start + size].reshape(shape)
-            start += size
+        self.view_into(np.zeros(sum(sizes), dtype))
+
+    def view_into(self, vector: Array) -> None:
+        """Let all arrays be views into another vector, and take on the numbers in it.
+
+        Views that were taken before stay views into the old one.
+        """
+        self._vector, start = vector, 0
+        for name, shape in self.shapes.items():
+            end = start + math.prod(shape)
+            self._views[name] = vector[start:end].reshape(shape)
+            start = end
         self._views.update({alias: self._views[name] for alias, name in self.tied.items()})
 
     @property

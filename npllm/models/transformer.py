@@ -26,7 +26,7 @@ from npllm.layers import (
 )
 from npllm.layers.arrays import Array, Ids, check_ids
 from npllm.layers.attention import Sight
-from npllm.layers.dropout import DropoutCache
+from npllm.layers.dropout import DropoutCache, RowsOfDraws
 from npllm.layers.embedding import EmbeddingCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import Rotary
@@ -183,9 +183,14 @@ class Transformer(ABC):
         scores = steps * (steps + (0 if state is None else state.steps))  # of a head
         return scores >= SCORES_OF_A_HEAD and batch * self.config["heads"] * scores > SCORES
 
-    def hidden_backward(self, dh: Array, cache: HiddenCache) -> Parameters:
-        """Return the gradients of all parameters, as far as they come through the hidden state."""
-        gradients = self.parameters.zeros_like()
+    def hidden_backward(
+        self, dh: Array, cache: HiddenCache, gradients: Parameters | None = None
+    ) -> Parameters:
+        """Return the gradients of all parameters, as far as they come through the hidden state.
+
+        They are added to ``gradients`` where these are given.
+        """
+        gradients = self.parameters.zeros_like() if gradients is None else gradients
         # h = norm(x)
         dx, *dnorm = self.norm_backward(dh, cache.norm)
         for name, gradient in zip(self.NORM, dnorm, strict=True):
@@ -270,6 +275,7 @@ class Transformer(ABC):
         state: None = None,
         *,
         rng: np.random.Generator | None = None,
+        gradients: Parameters | None = None,
     ) -> LossAndGradients:
         """Return the summed cross-entropy of the targets, its gradients and their number.
 
@@ -280,11 +286,12 @@ class Transformer(ABC):
             targets: (B, T): the token that follows each; -100 where none counts.
             state: None: every window starts anew.
             rng: as for :meth:`forward`.
+            gradients: to be added to, and returned; new ones where None.
         """
         targets = np.asarray(targets)
         (h, _), cache = self.hidden_forward(ids, state, rng=rng)
         loss, (dh, dhead) = linear_cross_entropy_gradients(h, self.parameters[self.HEAD], targets)
-        gradients = self.hidden_backward(dh, cache)
+        gradients = self.hidden_backward(dh, cache, gradients)
         gradients[self.HEAD] += dhead
         return LossAndGradients(
             loss.item(), gradients, int(np.count_nonzero(targets != -100)), None
@@ -334,3 +341,9 @@ class Transformer(ABC):
     def rows_of_state(self, state: Memory, rows: npt.ArrayLike | slice) -> Memory:
         """Return the memory of some of the batch's rows, in any order, repeated or not."""
         return state.rows(rows)
+
+    def rows_of_draws(
+        self, rng: np.random.Generator, batch: int, rows: slice
+    ) -> np.random.Generator:
+        """Return what draws for some of the batch's rows as ``rng`` would for all of them."""
+        return RowsOfDraws(rng, batch, rows, axis=0)  # (B, T, E) and (B, N, T, T)

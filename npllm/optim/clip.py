@@ -32,7 +32,12 @@ def clip_global_norm(gradients: object, max_norm: float) -> float:
     check_range("max_norm", max_norm, 0.0)
     vector = as_vector(gradients, "gradients")
     norm = math.sqrt(float(np.vdot(vector, vector)))
-    factor = max_norm / (norm + 1e-6)
+    factor = clip_factor(norm, max_norm)
     if factor < 1:
         vector *= factor
     return norm
+
+
+def clip_factor(norm: float, max_norm: float) -> float:
+    """Return what gradients of a norm are multiplied with to have at most another, if below 1."""
+    return max_norm / (norm + 1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,6 +80,12 @@ class Optimizer:
             piece = slice(start, start + PIECE)
             state = {name: vector[piece] for name, vector in self.state.items()}
             self._update(self.vector[piece], g[piece], state)
+
+    def over(self, vector: Array, state: dict[str, Array]) -> Optimizer:
+        """Return the same rule, with the same settings, over other arrays."""
+        other = copy.copy(self)
+        other.vector, other.state = vector, state
+        return other
 
     def load(self, steps: int, state: Mapping[str, Array]) -> None:
         """Go on from saved ``steps`` and ``state``.

@@ -10,7 +10,8 @@ import numpy as np
 
 from npllm.models import LanguageModel
 from npllm.text.tokenizers import Ids, Tokenizer
-from npllm.training.shards import Workers
+from npllm.training.shares import slices
+from npllm.training.workers import Workers
 
 SPAN = 1024  # tokens after which a Transformer begins anew, if its context is not shorter
 HELD = 2**13  # tokens whose keys and values are held at a time
@@ -65,10 +66,9 @@ def scored_characters(tokenizer: Tokenizer, ids: Ids) -> int:
 
 
 def evaluate(
-    model: LanguageModel,
+    workers: Workers,
     tokenizer: Tokenizer,
     ids: Ids,
-    pool: Workers,
     *,
     streams: int = 32,
     length: int = 128,
@@ -79,10 +79,9 @@ def evaluate(
     one is filled up with tokens that do not count.
 
     Args:
-        model: scores.
+        workers: each scores its share of the streams with its model.
         tokenizer: tells the tokens' characters.
         ids: the text, at least two tokens.
-        pool: each worker scores its share of the streams.
         streams: how many, fewer for a short text.
         length: how many tokens are scored at a time. A model with a last position begins anew where
             it has no room for the next stretch, after SPAN tokens at the latest.
@@ -96,8 +95,8 @@ def evaluate(
     if characters < 1:  # one character may be several tokens
         raise ValueError("a text must have at least 2 characters to be scored: use a longer one")
     tokens, stretches = len(ids) - 1, len(ids)
-    if model.context is not None:
-        span = min(model.context, SPAN)
+    if workers.model.context is not None:
+        span = min(workers.model.context, SPAN)
         length, streams = min(length, span), min(streams, max(1, HELD // span))
         stretches = span // length
     streams = max(1, min(streams, tokens // length))
@@ -105,17 +104,21 @@ def evaluate(
     inputs = np.zeros((streams, width), np.int64)
     targets = np.full((streams, width), -100)
     inputs.flat[:tokens], targets.flat[:tokens] = ids[:-1], ids[1:]
+    shares = [
+        (inputs[rows], targets[rows], length, stretches)
+        for rows in slices(streams, min(workers.count, streams))
+    ]
+    return Evaluation(sum(workers.map(_score, shares)), tokens, characters)
 
-    def score(rows: Ids) -> float:
-        state: Any = None
-        nats = 0.0
-        for start in range(0, width, length):
-            window = slice(start, start + length)
-            if start // length % stretches == 0:
-                state = None
-            loss, state = model.score(inputs[rows, window], targets[rows, window], state)
-            nats += loss
-        return nats
 
-    shares = np.array_split(np.arange(streams), min(pool.count, streams))
-    return Evaluation(sum(pool.map(score, shares)), tokens, characters)
+def _score(model: LanguageModel, inputs: Ids, targets: Ids, length: int, stretches: int) -> float:
+    """Return the summed loss of streams, the state anew after so many stretches of a length."""
+    state: Any = None
+    nats = 0.0
+    for number, start in enumerate(range(0, inputs.shape[1], length)):
+        window = slice(start, start + length)
+        if number % stretches == 0:
+            state = None
+        loss, state = model.score(inputs[:, window], targets[:, window], state)
+        nats += loss
+    return nats

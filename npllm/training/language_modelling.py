@@ -22,7 +22,7 @@ from npllm.text import (
 from npllm.text.tokenizers import CharacterTokenizer, Ids, TrainedTokenizer, WordTokenizer
 from npllm.training.evaluation import evaluate
 from npllm.training.options import RunOptions, option
-from npllm.training.shards import Workers
+from npllm.training.workers import Workers
 
 # what an argument of a model is called among the options, where that is another name
 _OPTION_OF = {"num_layers": "layers", "window": "sliding_window"}
@@ -256,9 +256,9 @@ class LanguageModelling:
         config = self.options.model_config(len(self.tokenizer.vocabulary))
         return dict(MODELS[self.options.model](**config, seed=None).config)
 
-    def evaluate(self, model: LanguageModel, pool: Workers) -> dict[str, float]:
+    def evaluate(self, workers: Workers) -> dict[str, float]:
         """Return loss, perplexity and bits per character of the held-out text."""
-        result = evaluate(model, self.tokenizer, self._validation_ids, pool)
+        result = evaluate(workers, self.tokenizer, self._validation_ids)
         return {name: getattr(result, name) for name in self.metrics}
 
 

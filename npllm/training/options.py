@@ -78,7 +78,7 @@ class RunOptions(ABC):
     threads: int | None = option(
         None,
         "run",
-        "cores to use: shards of a batch, each on its thread (default: all, at most 4; 1 if small)",
+        "cores to use, each on a share of a batch, a process each (default: all, to 4; 1 if small)",
     )
     log_every: int = option(10, "run", "steps between two lines of metrics")
     eval_every: int = option(100, "run", "steps between two validations")

@@ -25,12 +25,11 @@ from filelock import FileLock, Timeout
 from npllm import checkpoint, files
 from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
-from npllm.optim import clip_global_norm
 from npllm.training.description import describe, load_options
 from npllm.training.metrics import LARGEST_LOSS, Record, new_record, read_metrics
 from npllm.training.options import RunOptions
-from npllm.training.shards import Workers, sharded_loss_and_gradients, usual_shards, workers
 from npllm.training.task import Task
+from npllm.training.workers import Workers, usual_workers
 
 # Numbers of a layer below which a shard is not worth a thread: handing Python's lock over costs
 # more; see benchmarks/.
@@ -87,6 +86,7 @@ class Run:
         self.step = 0
         self._rng = rng
         self._optimizer = options.make_optimizer(model)
+        self._workers = Workers(model, self._optimizer, options.threads or 1)
         self._schedule = options.make_schedule()
         self._state: tuple[Array, ...] | None = None
         self._loss_sum, self._loss_count = 0.0, 0
@@ -115,7 +115,7 @@ class Run:
         model = task.make_model(rng)
         if options.threads is None:
             worthwhile = model.activations(options.batch_size, task.window) // SMALLEST_SHARD
-            options = replace(options, threads=max(1, min(usual_shards(), worthwhile)))
+            options = replace(options, threads=max(1, min(usual_workers(), worthwhile)))
         run = cls(directory, options, task, model, rng)
         # the directory appears with its first checkpoint in it, or not at all
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -184,17 +184,18 @@ class Run:
         While it runs, BLAS is held to one thread in the whole process.
         """
         every = self.options
-        with self._locked(), workers(self.options.threads or 1) as pool:
+        # a process that is started holds what its parent holds: the lock comes after
+        with self._workers.working(), self._locked():
             since, tokens = time.perf_counter(), 0
             while self.step < self.options.steps:
-                loss, norm, count = self._take_step(pool)
+                loss, norm, count = self._take_step()
                 tokens += count
                 last = self.step == self.options.steps
                 record = None
                 due = last or self.step % every.eval_every == 0
                 if due or self.step % every.log_every == 0:
                     seconds = time.perf_counter() - since
-                    record = self._record(norm, tokens / seconds, pool if due else None)
+                    record = self._record(norm, tokens / seconds, validate=due)
                     since, tokens = time.perf_counter(), 0
                 if last or self.step % every.checkpoint_every == 0:
                     self.save()
@@ -281,21 +282,17 @@ class Run:
         self._state = state or None
         self.step = self._saved = step
 
-    def _take_step(self, pool: Workers) -> tuple[float, float, int]:
+    def _take_step(self) -> tuple[float, float, int]:
         """Return the mean loss, the gradient's norm and how many tokens they are over."""
         batch = self.task.batches[self.step]
         state = self._state if batch.continues else None
         rng = self._rng if self.model.config["dropout"] else None
-        result = sharded_loss_and_gradients(pool, self.model, batch, state, rng)
-        loss = result.loss / result.tokens
-        result.gradients.vector /= result.tokens
-        with np.errstate(over="ignore", invalid="ignore"):  # what diverges is told, not warned of
-            norm = clip_global_norm(result.gradients, self.options.clip or math.inf)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                what = f"the loss is {loss}, the gradient's norm {norm}"
-                raise DivergedError(self._diverged(what, self.step + 1))
-            self._optimizer.lr = self._schedule(self.step)
-            self._optimizer.step(result.gradients)
+        result = self._workers.differentiate(batch, state, rng)
+        loss, norm = result.loss / result.tokens, result.norm
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"the loss is {loss}, the gradient's norm {norm}"
+            raise DivergedError(self._diverged(what, self.step + 1))
+        self._workers.update(self._schedule(self.step), norm, self.options.clip or math.inf)
         self.step += 1
         self._state = result.state
         self._loss_sum += result.loss
@@ -311,8 +308,8 @@ class Run:
             loss, _ = score(*batch.arguments, state)
         return loss / batch.counted
 
-    def _record(self, norm: float, speed: float, pool: Workers | None) -> Record:
-        """Append a line of metrics, with validation where a pool is given."""
+    def _record(self, norm: float, speed: float, *, validate: bool) -> Record:
+        """Append a line of metrics."""
         record = new_record(self.task.metrics)
         record["step"] = self.step
         record["train_loss"] = self._loss_sum / self._loss_count
@@ -320,8 +317,8 @@ class Run:
         record["gradient_norm"] = norm
         record["tokens_per_second"] = round(speed, 1)
         self._loss_sum, self._loss_count = 0.0, 0
-        if pool is not None:
-            measured = self.task.evaluate(self.model, pool)
+        if validate:
+            measured = self.task.evaluate(self._workers)
             if not measured["loss"] < LARGEST_LOSS:
                 what = f"the validation loss is {measured['loss']}"
                 raise DivergedError(self._diverged(what, self.step))

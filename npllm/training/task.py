@@ -14,7 +14,8 @@ import numpy as np
 from npllm.files import Json
 from npllm.models import LanguageModel
 from npllm.text.tokenizers import TrainedTokenizer
-from npllm.training.shards import Batch, Workers
+from npllm.training.shares import Batch
+from npllm.training.workers import Workers
 
 
 class Batches(Protocol):
@@ -61,5 +62,5 @@ class Task(Protocol):
     def model_config(self) -> dict[str, Json]:
         """Return what the model is made with."""
 
-    def evaluate(self, model: LanguageModel, pool: Workers) -> dict[str, float]:
+    def evaluate(self, workers: Workers) -> dict[str, float]:
         """Return the measures of the held-out data by their names."""

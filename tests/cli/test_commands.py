@@ -17,7 +17,7 @@ from npllm.text import split_text
 from npllm.training import evaluate
 from npllm.training.description import load_options
 from npllm.training.metrics import read_metrics
-from npllm.training.shards import usual_shards, workers
+from npllm.training.workers import Workers, usual_workers
 
 pytest_plugins = ["tiny_run"]
 
@@ -127,8 +127,9 @@ def test_evaluate_prints_what_the_trainer_measured(npllm, place, data):
     assert (status, errors) == (0, "")
     model, tokenizer = load_model("run")
     text = text_of(place) if data else split_text(text_of(place))[1]
-    with workers(usual_shards()) as pool:  # the same shares, to the last digit
-        expected = evaluate(model, tokenizer, tokenizer.encode(text), pool)
+    # the same shares, to the last digit
+    with Workers(model, count=usual_workers()).working() as workers:
+        expected = evaluate(workers, tokenizer, tokenizer.encode(text))
     assert out.split()[2] == str(expected.tokens)
     assert f"{expected.loss:.6f} nats" in out
     assert f"{expected.perplexity:.6f}" in out

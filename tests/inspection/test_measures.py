@@ -12,7 +12,7 @@ from inspected import CHARACTERS, MODELS, TEXT, V, every_model, filled, gpt, lla
 from npllm.inspection import MOST_TOKENS, inspect, page
 from npllm.models import LSTMLanguageModel
 from npllm.training import evaluate
-from npllm.training.shards import workers
+from npllm.training.workers import Workers
 
 
 @every_model
@@ -40,8 +40,7 @@ def test_the_numbers_are_those_of_the_predictions(model):
 @every_model
 def test_the_measures_are_those_of_evaluate(model):
     found = inspect(model, CHARACTERS, TEXT)
-    with workers(1) as pool:
-        expected = evaluate(model, CHARACTERS, CHARACTERS.encode(TEXT), pool)
+    expected = evaluate(Workers(model), CHARACTERS, CHARACTERS.encode(TEXT))
     for name in ("loss", "perplexity", "bits_per_character"):
         np.testing.assert_allclose(getattr(found.whole, name), getattr(expected, name), rtol=1e-12)
 

@@ -11,7 +11,7 @@ from npllm.layers import cross_entropy_forward, log_softmax_forward
 from npllm.models import GPT, LSTMLanguageModel
 from npllm.text import BytePairTokenizer, CharacterTokenizer, WordTokenizer
 from npllm.training import Evaluation, evaluate
-from npllm.training.shards import workers
+from npllm.training.workers import Workers
 
 CHARACTERS = CharacterTokenizer(list("abcdefg"))
 
@@ -29,11 +29,18 @@ class Bigrams:
         return float(loss), state
 
 
+class InTurns(Workers):
+    """Workers that do their shares one after the other, in this process."""
+
+    def __init__(self, model, count):
+        super().__init__(model)
+        self.count = count
+
+
 @given(st.integers(2, 300), st.integers(1, 40), st.integers(1, 30), st.integers(1, 3))
 def test_every_token_but_the_first_is_scored_once(n, streams, length, threads):
     model, ids = Bigrams(7), np.random.default_rng(n).integers(7, size=n)
-    with workers(threads) as pool:
-        result = evaluate(model, CHARACTERS, ids, pool, streams=streams, length=length)
+    result = evaluate(InTurns(model, threads), CHARACTERS, ids, streams=streams, length=length)
     log_p, _ = log_softmax_forward(model.table)
     np.testing.assert_allclose(result.nats, -log_p[ids[:-1], ids[1:]].sum(), rtol=1e-12)
     assert (result.tokens, result.characters) == (n - 1, n - 1)
@@ -54,8 +61,7 @@ def score(model, ids):
 @pytest.mark.parametrize("length", [1, 7, 99, 100, 1000])
 def test_one_stream_is_the_text_from_start_to_end(model, length):
     ids = np.random.default_rng(1).integers(7, size=101)
-    with workers(1) as pool:
-        result = evaluate(model, CHARACTERS, ids, pool, streams=1, length=length)
+    result = evaluate(Workers(model), CHARACTERS, ids, streams=1, length=length)
     np.testing.assert_allclose(result.nats, score(model, ids), rtol=1e-12)
     assert result.tokens == 100
 
@@ -63,8 +69,8 @@ def test_one_stream_is_the_text_from_start_to_end(model, length):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_streams_are_texts_of_their_own(model, threads):
     ids = np.random.default_rng(1).integers(7, size=101)
-    with workers(threads) as pool:
-        result = evaluate(model, CHARACTERS, ids, pool, streams=3, length=10)
+    with Workers(model, count=threads).working() as workers:
+        result = evaluate(workers, CHARACTERS, ids, streams=3, length=10)
     width = 34  # 100 tokens in 3 streams
     parts = [ids[start : start + width + 1] for start in (0, width, 2 * width)]
     expected = sum(score(model, part) for part in parts)
@@ -74,8 +80,7 @@ def test_streams_are_texts_of_their_own(model, threads):
 def test_dropout_is_off():
     models = [LSTMLanguageModel(7, 4, 5, dropout=dropout) for dropout in (0.0, 0.5)]
     ids = np.random.default_rng(1).integers(7, size=50)
-    with workers(1) as pool:
-        one, other = (evaluate(model, CHARACTERS, ids, pool) for model in models)
+    one, other = (evaluate(Workers(model), CHARACTERS, ids) for model in models)
     assert one == other
 
 
@@ -87,8 +92,7 @@ def test_measures():
         return math.log(16) * np.count_nonzero(targets != -100), state
 
     uniform = type("Uniform", (), {"context": None, "score": sixteen})
-    with workers(1) as pool:
-        result = evaluate(uniform(), words, ids, pool)
+    result = evaluate(Workers(uniform()), words, ids)
     assert result.tokens == len(ids) - 1
     assert result.characters == len("to be to") - len(words.vocabulary[ids[0]])
     assert result.loss == pytest.approx(math.log(16), rel=1e-12)
@@ -103,8 +107,8 @@ def test_a_huge_loss_has_an_infinite_perplexity():
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_a_text_needs_two_tokens(n):
-    with workers(1) as pool, pytest.raises(ValueError, match=f"at least 2 tokens .* got {n}"):
-        evaluate(Bigrams(7), CHARACTERS, np.zeros(n, np.int64), pool)
+    with pytest.raises(ValueError, match=f"at least 2 tokens .* got {n}"):
+        evaluate(Workers(Bigrams(7)), CHARACTERS, np.zeros(n, np.int64))
 
 
 @pytest.mark.parametrize(("length", "carried"), [(4, 8), (3, 6), (100, 8)])
@@ -112,8 +116,7 @@ def test_a_model_with_a_last_position_begins_anew(length, carried):
     gpt = GPT(7, 8, 6, 1, 2, dtype=np.float64)
     gpt.parameters.vector[:] = np.random.default_rng(0).normal(size=gpt.parameters.vector.size) / 2
     ids = np.random.default_rng(1).integers(7, size=31)
-    with workers(1) as pool:
-        result = evaluate(gpt, CHARACTERS, ids, pool, streams=1, length=length)
+    result = evaluate(Workers(gpt), CHARACTERS, ids, streams=1, length=length)
     pieces = [ids[n : n + carried + 1] for n in range(0, 30, carried)]
     expected = sum(score(gpt, piece) for piece in pieces)
     np.testing.assert_allclose(result.nats, expected, rtol=1e-12)
@@ -123,15 +126,11 @@ def test_a_model_with_a_last_position_begins_anew(length, carried):
 def test_characters_are_counted_in_the_text_and_not_in_pieces_of_bytes():
     tokenizer = BytePairTokenizer.train("é" * 9 + "aé", 257)
     ids = tokenizer.encode("aééaé")
-    with workers(1) as pool:
-        result = evaluate(LSTMLanguageModel(257, 4, 5), tokenizer, ids, pool)
+    result = evaluate(Workers(LSTMLanguageModel(257, 4, 5)), tokenizer, ids)
     assert result.characters == 4
 
 
 def test_one_character_of_several_tokens_is_no_text_to_score():
     tokenizer = BytePairTokenizer.train("abc", 257)
-    with (
-        workers(1) as pool,
-        pytest.raises(ValueError, match="at least 2 characters to be scored: use a longer"),
-    ):
-        evaluate(LSTMLanguageModel(257, 4, 5), tokenizer, tokenizer.encode("😀"), pool)
+    with pytest.raises(ValueError, match="at least 2 characters to be scored: use a longer"):
+        evaluate(Workers(LSTMLanguageModel(257, 4, 5)), tokenizer, tokenizer.encode("😀"))

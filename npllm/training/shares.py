@@ -1,0 +1,129 @@
+"""What one worker has of a training step, and what it does with it.
+
+A step is three calls of each worker: it differentiates the loss of its rows, reduces its slice of
+the sum of all gradients, and updates its slice of the parameters. Losses, gradients and tokens are
+sums, so it does not matter how the rows are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from npllm.layers.arrays import Array
+from npllm.models import LanguageModel, LossAndGradients
+from npllm.models.parameters import Parameters
+from npllm.optim import Optimizer
+
+State = tuple[Array, ...]
+Result = TypeVar("Result")
+
+
+class Batch(Protocol):
+    """What a step learns from: a value that only its task and its model understand, in rows.
+
+    Some of its rows are pickled on their way to a worker.
+    """
+
+    @property
+    def arguments(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """What the model takes of it, before a state and a Generator; their first axis is B."""
+
+    @property
+    def continues(self) -> bool:
+        """Whether row b goes on where row b of the batch before ended."""
+
+    @property
+    def counted(self) -> int:
+        """How many targets the loss is over."""
+
+    def rows(self, rows: slice) -> Batch:
+        """Return some of its rows."""
+
+
+class Part(NamedTuple):
+    """Some rows of a batch.
+
+    Attributes:
+        batch: of these rows alone.
+        state: likewise, or None.
+        rng: what the dropout masks of the whole batch are drawn from, or None.
+        size: B, how many rows the whole batch has.
+        rows: which these are.
+    """
+
+    batch: Batch
+    state: State | None
+    rng: np.random.Generator | None
+    size: int
+    rows: slice
+
+
+class Share(NamedTuple):
+    """What one worker has.
+
+    Attributes:
+        model: whose parameters all workers see.
+        gradients: those of its own rows, and where they are summed; None where nothing is trained.
+        all_gradients: the gradient vectors of all workers; the first becomes their sum.
+        piece: its slice of the parameters.
+        rule: the optimizer of that slice; None where nothing is trained.
+    """
+
+    model: LanguageModel
+    gradients: Parameters | None = None
+    all_gradients: Sequence[Array] = ()
+    piece: slice = slice(None)
+    rule: Optimizer | None = None
+
+    def differentiate(self, parts: Sequence[Part]) -> tuple[float, int, list[State | None]]:
+        """Return the summed loss of its rows, how many tokens they are, and their states."""
+        assert self.gradients is not None
+        self.gradients.vector[...] = 0
+        loss, tokens, states = 0.0, 0, []
+        for batch, state, rng, size, rows in parts:
+            if rng is not None and rows != slice(0, size):
+                rng = self.model.rows_of_draws(rng, size, rows)
+            differentiate: Callable[..., LossAndGradients] = self.model.loss_and_gradients
+            result = differentiate(*batch.arguments, state, rng=rng, gradients=self.gradients)
+            loss += result.loss
+            tokens += result.tokens
+            states.append(result.state)
+        return loss, tokens, states
+
+    def reduce(self, divisor: int) -> float:
+        """Sum its slice of all gradients, divide it, and return its squared norm."""
+        first, *others = (vector[self.piece] for vector in self.all_gradients)
+        for other in others:
+            first += other
+        first /= divisor
+        return float(np.vdot(first, first))
+
+    def update(self, taken: int, lr: float, factor: float) -> None:
+        """Take the optimizer's step after those taken, the gradient shortened by a factor."""
+        assert self.rule is not None
+        gradient = self.all_gradients[0][self.piece]
+        if factor < 1:
+            gradient *= factor
+        self.rule.steps, self.rule.lr = taken, lr
+        self.rule.step(gradient)
+
+
+def slices(size: int, count: int) -> list[slice]:
+    """Return ``count`` neighbouring slices of ``size`` things, as even as can be.
+
+    >>> slices(5, 2)
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    ends = [-(-n * size // count) for n in range(count + 1)]  # rounded up: the first have more
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def quietly(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function without warnings of overflows: they show in what it returns."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return function(*arguments)
