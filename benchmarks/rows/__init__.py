@@ -1,8 +1,10 @@
 """The rows by name, one file a subject; beside each row, how every contender does it."""
 
 from benchmarks.row import Row
-from benchmarks.rows import lstm, product, transformers
+from benchmarks.rows import adamw, attention, lstm, pieces, product, transformers
 
 ROWS: dict[str, Row] = {
-    row.name: row for module in (product, lstm, transformers) for row in module.ROWS
+    row.name: row
+    for module in (product, lstm, transformers, attention, pieces, adamw)
+    for row in module.ROWS
 }
