@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from benchmarks import machine, plot, report
 from benchmarks.agree import agree
-from benchmarks.process import ContenderError, Process
-from benchmarks.race import Plan, Result, race, refer
+from benchmarks.process import ContenderError, processes
+from benchmarks.race import Plan, Result, prepare, race, refer
 from benchmarks.row import PACKAGES, Row, missing
 from benchmarks.rows import ROWS
 
@@ -114,22 +113,20 @@ def course_of(given: argparse.Namespace) -> Course:
 def run(course: Course, folder: Path) -> list[Result]:
     """Run all rows, and print each as it comes."""
     results = []
-    with tqdm(total=len(course.rows) * len(course.cores), disable=None) as bar:
+    with tqdm(total=len(course.rows), disable=None) as bar:
         for row in course.rows:
             bar.set_description(row.name)
-            inputs = folder / f"{row.name}.npz"
-            np.savez(inputs, **row.inputs(row.sizes))
-            reference = Process("npllm", max(course.cores), folder)
-            try:
-                expected = refer(row, row.sizes, inputs, reference)
-            finally:
-                reference.close()
-            for cores in course.cores:
-                results.append(race(row, cores, course.names, course.plan, inputs, expected))
+            prepared = prepare(row, row.sizes, folder)
+            with processes(["npllm"], max(course.cores), folder) as started:
+                refused = refer(prepared, started["npllm"])
+            for cores in course.cores[:1] if row.one_core else course.cores:
+                if refused:
+                    results.append(prepared.result(cores, {}, refused))
+                else:
+                    results.append(race(prepared, cores, course.names, course.plan))
                 bar.write(report.text(results[-1]), file=sys.stdout)
-                bar.update()
-            for path in (inputs, expected):
-                path.unlink()
+            prepared.remove()
+            bar.update()
     return results
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from benchmarks.process import ContenderError, Process
-from benchmarks.race import AGREES, Result, agreement, processes, refer, refusal, result
+from benchmarks.process import Process, processes
+from benchmarks.race import AGREES, DIED, Cell, Result, agreement, prepare, refer, refusal
 from benchmarks.row import Row
 
 
@@ -29,15 +28,11 @@ def agree(rows: Sequence[Row], names: Iterable[str], cores: int, folder: Path) -
 
 def one(row: Row, contenders: dict[str, Process], reference: Process, folder: Path) -> Result:
     """Return a row's result, at its small sizes."""
-    sizes = row.small or row.sizes
-    inputs = folder / f"{row.name}.npz"
-    np.savez(inputs, **row.inputs(sizes))
+    prepared = prepare(row, row.small or row.sizes, folder)
+    refused = refer(prepared, reference)
     given = {name: process for name, process in contenders.items() if name in row.contenders}
-    try:
-        expected = refer(row, sizes, inputs, reference)
-    except ContenderError as error:
-        return result(row, sizes, 0, {}, f"the reference failed: {error}")
-    cells = agreement(row, sizes, inputs, expected, given)
-    for path in (inputs, expected):
-        path.unlink()
-    return result(row, sizes, reference.cores, cells, refusal(cells, row.rival))
+    cells = {name: Cell(DIED, refused) for name in given}
+    if not refused:
+        cells = agreement(prepared, given)
+    prepared.remove()
+    return prepared.result(reference.cores, cells, refused or refusal(cells, row.rival))

@@ -121,7 +121,7 @@ class Process:
             folder=str(self.folder),
         )
 
-    def peak_memory(self, seconds: float, least: int) -> int | None:
+    def peak_memory(self) -> int | None:
         """Return the most bytes that it and its children held while it worked.
 
         None where the system does not tell. A page that processes share counts in parts.
@@ -129,7 +129,7 @@ class Process:
         if held(self.process.pid) is None:
             return None
         assert self.process.stdout is not None
-        self.send(do="repeat", seconds=seconds, least=least)
+        self.send(do="repeat", seconds=0.0, least=2)
         peak = 0
         while not select.select([self.process.stdout], [], [], POLL)[0]:
             peak = max(peak, held(self.process.pid) or 0)

@@ -122,17 +122,52 @@ def turns(names: list[str], rounds: int) -> list[list[str]]:
     return [names[::-1] if number % 2 else names for number in range(rounds)]
 
 
-def refer(row: Row, sizes: Sizes, inputs: Path, process: Process) -> Path:
-    """Have npllm compute the answer in float64; return the file that it wrote.
+class Prepared(NamedTuple):
+    """A row with its files.
 
-    Raises:
-        ContenderError: it could not.
+    Attributes:
+        sizes: the row's own or its small ones.
+        inputs: the file of its arrays.
+        expected: the file of the reference's answer.
+        amount: see :class:`benchmarks.row.Row`.
     """
-    process.load(row.name, sizes, inputs, "float64")
-    process.receive()
-    expected = inputs.with_suffix(".expected.npz")
-    process.ask(do="answer", out=str(expected))
-    return expected
+
+    row: Row
+    sizes: Sizes
+    inputs: Path
+    expected: Path
+    amount: float
+
+    def result(self, cores: int, cells: dict[str, Cell], refused: str = "") -> Result:
+        """Return what came of it."""
+        row = self.row
+        flops = row.flops(self.sizes) if row.flops else 0.0
+        rest = (flops, self.amount, row.unit, cells, refused)
+        return Result(row.name, row.kind, cores, row.rival, *rest)
+
+    def remove(self) -> None:
+        """Remove the files."""
+        for path in (self.inputs, self.expected):
+            path.unlink(missing_ok=True)
+
+
+def prepare(row: Row, sizes: Sizes, folder: Path) -> Prepared:
+    """Write a row's arrays."""
+    inputs, expected = (folder / f"{row.name}{end}" for end in (".npz", ".expected.npz"))
+    arrays = row.inputs(sizes)
+    np.savez(inputs, **arrays)
+    return Prepared(row, sizes, inputs, expected, row.amount(arrays))
+
+
+def refer(prepared: Prepared, process: Process) -> str:
+    """Have npllm compute the answer in float64; return why it could not, or nothing."""
+    try:
+        process.load(prepared.row.name, prepared.sizes, prepared.inputs, "float64")
+        process.receive()
+        process.ask(do="answer", out=str(prepared.expected))
+    except ContenderError as error:
+        return f"the reference died: {error}"
+    return ""
 
 
 def answer(process: Process, expected: Path) -> Cell:
@@ -149,19 +184,17 @@ def answer(process: Process, expected: Path) -> Cell:
     return Cell(WRONG if difference.distance > TOLERANCE else AGREES, str(difference))
 
 
-def agreement(
-    row: Row, sizes: Sizes, inputs: Path, expected: Path, contenders: Mapping[str, Process]
-) -> dict[str, Cell]:
+def agreement(prepared: Prepared, contenders: Mapping[str, Process]) -> dict[str, Cell]:
     """Have every contender load a row and answer; return what came of each."""
     cells: dict[str, Cell] = {}
     for name, process in contenders.items():
         try:
-            process.load(row.name, sizes, inputs)
+            process.load(prepared.row.name, prepared.sizes, prepared.inputs)
         except ContenderError as error:
             cells[name] = Cell(DIED, str(error))
     for name, process in contenders.items():
         if name not in cells:
-            cells[name] = answer(process, expected)
+            cells[name] = answer(process, prepared.expected)
     return {name: cells[name] for name in contenders}
 
 
@@ -178,7 +211,7 @@ def refusal(cells: Mapping[str, Cell], rival: str) -> str:
 
 
 def clock(contenders: Mapping[str, Process], cells: Mapping[str, Cell], plan: Plan) -> None:
-    """Time those who agree, in turns; then look at their memory, without a clock."""
+    """Time those who agree, in turns."""
     running = [name for name in contenders if cells[name].state == AGREES]
     for order in turns(running, plan.rounds):
         for name in order:
@@ -190,26 +223,31 @@ def clock(contenders: Mapping[str, Process], cells: Mapping[str, Cell], plan: Pl
             except ContenderError as error:
                 cells[name].state, cells[name].note = DIED, str(error)
                 cells[name].seconds = []
-    for name in running:
-        if cells[name].state == AGREES:
-            cells[name].memory = contenders[name].peak_memory(plan.seconds, 1)
 
 
-def race(
-    row: Row, cores: int, names: Iterable[str], plan: Plan, inputs: Path, expected: Path
-) -> Result:
+def weigh(prepared: Prepared, name: str, cores: int) -> int | None:
+    """Return the peak memory of a contender that works alone; None where it is not known."""
+    with processes([name], cores, prepared.inputs.parent) as started:
+        process = started[name]
+        process.load(prepared.row.name, prepared.sizes, prepared.inputs)
+        try:
+            process.receive()
+            return process.peak_memory()
+        except ContenderError:
+            return None
+
+
+def race(prepared: Prepared, cores: int, names: Iterable[str], plan: Plan) -> Result:
     """Run a row on some cores."""
+    row = prepared.row
     given = [name for name in names if name in row.contenders]
-    with processes(given, cores, inputs.parent) as contenders:
-        cells = agreement(row, row.sizes, inputs, expected, contenders)
+    with processes(given, cores, prepared.inputs.parent) as contenders:
+        cells = agreement(prepared, contenders)
         refused = refusal(cells, row.rival)
         if not refused:
             clock(contenders, cells, plan)
-    return result(row, row.sizes, cores, cells, refused)
-
-
-def result(row: Row, sizes: Sizes, cores: int, cells: dict[str, Cell], refused: str = "") -> Result:
-    """Return a row's result."""
-    flops = row.flops(sizes) if row.flops else 0.0
-    rest = (row.amount, row.unit, cells, refused)
-    return Result(row.name, row.kind, cores, row.rival, flops, *rest)
+            refused = refusal(cells, row.rival)
+    for name, cell in cells.items():
+        if cell.seconds and not refused:
+            cell.memory = weigh(prepared, name, cores)
+    return prepared.result(cores, cells, refused)

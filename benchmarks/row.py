@@ -79,10 +79,11 @@ class Row:
         inputs: makes the arrays from the sizes.
         contenders: who can do it, and how.
         flops: how many floating point operations the mathematics needs, where that says much.
-        amount: how many of ``unit`` a repetition is, where a speed is shown and not a time.
-        unit: "MB" or "tokens".
+        amount: how many of ``unit`` a repetition is, by the arrays.
+        unit: "MB" or "tokens", where a speed is shown; a time where there is none.
         rival: the contender that npllm is measured against.
         quick: whether it is part of a quick race.
+        one_core: whether more of them change nothing.
     """
 
     name: str
@@ -92,10 +93,11 @@ class Row:
     contenders: Mapping[str, Callable[[Task], Work]]
     small: Sizes | None = None
     flops: Callable[[Sizes], float] | None = None
-    amount: float = 0.0
+    amount: Callable[[Arrays], float] = lambda _: 1.0
     unit: str = ""
     rival: str = "torch"
     quick: bool = False
+    one_core: bool = False
 
 
 class Difference(NamedTuple):
