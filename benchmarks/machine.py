@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.process import processes
+from benchmarks.process import held, processes
 from benchmarks.rows import product
 
 PACKAGES = (
@@ -92,4 +92,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "system": platform.platform(),
         "versions": versions(),
         "libraries": libraries(folder),
+        "memory": "not measured"
+        if held(os.getpid()) is None
+        else "summed PSS of all its processes",
     }

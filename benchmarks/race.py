@@ -28,11 +28,13 @@ class Plan(NamedTuple):
         rounds: in each, every contender has its turn.
         seconds: of a turn, at least.
         least: how many repetitions a turn has, at least, besides the one that wakes it up.
+        memory: whether the memory is looked at too.
     """
 
     rounds: int = 5
     seconds: float = 0.5
     least: int = 2
+    memory: bool = True
 
 
 class Ratio(NamedTuple):
@@ -248,6 +250,6 @@ def race(prepared: Prepared, cores: int, names: Iterable[str], plan: Plan) -> Re
             clock(contenders, cells, plan)
             refused = refusal(cells, row.rival)
     for name, cell in cells.items():
-        if cell.seconds and not refused:
+        if plan.memory and cell.seconds and not refused:
             cell.memory = weigh(prepared, name, cores)
     return prepared.result(cores, cells, refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ Arrays: TypeAlias = "dict[str, Array]"
 Sizes: TypeAlias = "Mapping[str, int]"
 
 # what a contender imports; npllm's are those of npllm itself
-PACKAGES = {
+PACKAGES: dict[str, tuple[str, ...]] = {
     "npllm": (),
     "torch": ("torch",),
     "torch.compile": ("torch",),
@@ -84,6 +84,7 @@ class Row:
         rival: the contender that npllm is measured against.
         quick: whether it is part of a quick race.
         one_core: whether more of them change nothing.
+        needs: packages whose files it takes, besides those that the contenders import.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Row:
     rival: str = "torch"
     quick: bool = False
     one_core: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class Difference(NamedTuple):
@@ -140,6 +142,6 @@ def worst(given: Mapping[str, Array], expected: Mapping[str, Array]) -> Differen
     return max(found, key=lambda difference: difference.distance)
 
 
-def missing(contender: str) -> list[str]:
-    """Return the packages that a contender needs and that are not installed."""
-    return [name for name in PACKAGES[contender] if importlib.util.find_spec(name) is None]
+def missing(packages: Iterable[str]) -> list[str]:
+    """Return the packages that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
