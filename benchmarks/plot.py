@@ -8,6 +8,8 @@ from pathlib import Path
 from benchmarks.race import Result
 from npllm.figures import new_figure, save_figure
 
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+
 
 def plot(results: Sequence[Result], path: Path) -> list[Path]:
     """Draw npllm's time over everyone else's, and return the files.
@@ -50,6 +52,10 @@ def draw(results: Sequence[Result], title: str, path: Path) -> None:
     for name in others:
         axes.barh([], [], color=f"C{others.index(name)}", label=f"npllm / {name}")
     axes.set(xscale="log", xlabel="npllm's time over the other's: left of 1 npllm is faster")
+    axes.set_xticks([], minor=True)
+    low, high = axes.get_xlim()
+    marks = [tick for tick in TICKS if low / 2 < tick < 2 * high]
+    axes.set_xticks(marks, [f"{tick:g}" for tick in marks])
     axes.set_title(title)
     axes.set_yticks([y for y, _ in ticks], [row for _, row in ticks])
     axes.invert_yaxis()

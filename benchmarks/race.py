@@ -8,6 +8,7 @@ that is npllm or its rival, nobody is.
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from benchmarks.process import ContenderError, Process, processes
 from benchmarks.row import TOLERANCE, Row, Sizes, worst
 
 AGREES, WRONG, DIED = "agrees", "wrong", "died"
+ENOUGH = 3  # rounds, where they take long
 
 
 class Plan(NamedTuple):
@@ -26,14 +28,16 @@ class Plan(NamedTuple):
 
     Attributes:
         rounds: in each, every contender has its turn.
+        patience: seconds after which three rounds are enough.
         seconds: of a turn, at least.
         least: how many repetitions a turn has, at least, besides the one that wakes it up.
         memory: whether the memory is looked at too.
     """
 
     rounds: int = 5
-    seconds: float = 0.5
-    least: int = 2
+    patience: float = 10.0
+    seconds: float = 0.25
+    least: int = 1
     memory: bool = True
 
 
@@ -94,15 +98,26 @@ class Result:
         """Return the median of the rounds' medians."""
         return statistics.median(self.cells[contender].seconds)
 
-    def ratio(self, contender: str) -> Ratio | None:
-        """Return npllm's time over a contender's; None where one of them was not timed."""
-        ours, theirs = (self.cells.get(name, Cell(DIED)).seconds for name in ("npllm", contender))
+    def ratio(self, contender: str, other: str = "npllm") -> Ratio | None:
+        """Return npllm's time, or another's, over a contender's; None where one was not timed."""
+        theirs, ours = (self.cells.get(name, Cell(DIED)).seconds for name in (contender, other))
         return ratio(ours, theirs) if ours and theirs else None
 
     @property
     def timed(self) -> list[str]:
         """Who was timed, the fastest first."""
         return sorted((n for n, cell in self.cells.items() if cell.seconds), key=self.seconds)
+
+    @property
+    def lead(self) -> Ratio | None:
+        """The time of the second over that of the fastest; None where there are no two."""
+        first, second, *_ = (*self.timed, "", "")
+        return self.ratio(first, second)
+
+    @property
+    def winner(self) -> str:
+        """The fastest; nobody where the second was as fast in some round, or where it is alone."""
+        return self.timed[0] if self.lead and self.lead.low > 1 else ""
 
 
 def ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
@@ -215,7 +230,10 @@ def refusal(cells: Mapping[str, Cell], rival: str) -> str:
 def clock(contenders: Mapping[str, Process], cells: Mapping[str, Cell], plan: Plan) -> None:
     """Time those who agree, in turns."""
     running = [name for name in contenders if cells[name].state == AGREES]
-    for order in turns(running, plan.rounds):
+    start = time.monotonic()
+    for number, order in enumerate(turns(running, plan.rounds)):
+        if number >= ENOUGH and time.monotonic() - start > plan.patience:
+            break
         for name in order:
             if cells[name].state != AGREES:
                 continue
@@ -249,7 +267,7 @@ def race(prepared: Prepared, cores: int, names: Iterable[str], plan: Plan) -> Re
         if not refused:
             clock(contenders, cells, plan)
             refused = refusal(cells, row.rival)
-    for name, cell in cells.items():
-        if plan.memory and cell.seconds and not refused:
-            cell.memory = weigh(prepared, name, cores)
+    if plan.memory and not refused:
+        for name in ("npllm", row.rival):
+            cells[name].memory = weigh(prepared, name, cores)
     return prepared.result(cores, cells, refused)

@@ -45,15 +45,10 @@ def verdict(result: Result) -> str:
     """Return who wins a row, and by how much."""
     if result.refused:
         return f"refused: {result.refused}"
-    first, *others = result.timed
-    if not others:
-        return f"{first} is alone"
-    return f"{first} wins, {others[0]} took {ratio_text(result, others[0], first)} times as long"
-
-
-def ratio_text(result: Result, slow: str, fast: str) -> str:
-    """Return how many times as long one took as another."""
-    return f"{result.seconds(slow) / result.seconds(fast):.2f}"
+    first, second, *_ = (*result.timed, "")
+    if result.winner:
+        return f"{first} wins, {second} took {result.lead} times as long"
+    return f"{first} and {second} are level, {result.lead}" if second else f"{first} is alone"
 
 
 def text(result: Result) -> str:
@@ -86,7 +81,7 @@ def summary(results: Sequence[Result]) -> list[str]:
     for cores in sorted({result.cores for result in results}):
         own = [result for result in results if result.cores == cores and result.kind != "machine"]
         where = f"{cores} core{'s' if cores > 1 else ''}"
-        wins = [result.timed[0] for result in own if result.timed]
+        wins = [result.winner or "nobody" for result in own if result.timed]
         counts = {name: wins.count(name) for name in dict.fromkeys(wins)}
         if counts:
             told = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -151,7 +146,7 @@ def cells_of(result: Result, names: Sequence[str]) -> list[str]:
         both = [tell(name) for name in ("npllm", result.rival) if name in result.timed]
         return ", ".join(filter(None, both))
 
-    first = result.timed[0] if result.timed else f"refused: {result.refused}"
+    first = (result.winner or "level") if result.timed else f"refused: {result.refused}"
     return [
         result.row,
         str(result.cores),
