@@ -267,6 +267,9 @@ def race(prepared: Prepared, cores: int, names: Iterable[str], plan: Plan) -> Re
         if not refused:
             clock(contenders, cells, plan)
             refused = refusal(cells, row.rival)
+    if refused:
+        for cell in cells.values():
+            cell.seconds = []
     if plan.memory and not refused:
         for name in ("npllm", row.rival):
             cells[name].memory = weigh(prepared, name, cores)

@@ -123,8 +123,8 @@ def transformers(model_of: Callable[[Task], Any], task: Task) -> Work:
         return result.logits[0, -1].numpy(), result.past_key_values
 
     def rewind(past: Any, length: int) -> None:
-        if past is not None:
-            past.crop(length)
+        if past is not None and (new := past.get_seq_length() - length):
+            past.crop(-new)
 
     return writing(task, predict, rewind)
 
