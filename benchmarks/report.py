@@ -196,10 +196,10 @@ def compare(old: Iterable[Result], new: Iterable[Result]) -> list[str]:
     lines = []
     for result in new:
         earlier = before.get((result.row, result.cores))
-        pair = [r.ratio(r.rival) if r else None for r in (earlier, result)]
-        if pair[0] and pair[1] and moved(*pair):
-            word = "faster" if pair[1].median < pair[0].median else "slower"
-            lines.append(
-                f"{result.name}: {word}: npllm / {result.rival} was {pair[0]}, is {pair[1]}"
-            )
+        was = earlier.ratio(result.rival) if earlier else None
+        now = result.ratio(result.rival)
+        if was and now and moved(was, now):
+            word = "faster" if now.median < was.median else "slower"
+            told = f"npllm / {result.rival} was {was}, is {now}"
+            lines.append(f"{result.name}: {word}: {told}")
     return lines or ["no row moved beyond the noise"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from benchmarks.rows.training import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+    from torch.nn import Module
 
     from npllm.models import LSTMLanguageModel
 
@@ -47,7 +47,7 @@ def npllm(task: Task) -> Work:
     return npllm_training(task, model, Adam(model.parameters))
 
 
-def torch_model(sizes: Sizes) -> torch.nn.Module:
+def torch_model(sizes: Sizes) -> Module:
     """Return the module of section 5."""
     from torch import nn
 
@@ -65,7 +65,7 @@ def torch_model(sizes: Sizes) -> torch.nn.Module:
     return LanguageModel()
 
 
-def torch(task: Task, compiled: bool = False) -> Work:
+def torch_lstm(task: Task, compiled: bool = False) -> Work:
     """Return torch's training."""
     import torch
 
@@ -144,13 +144,13 @@ def row(
     name: str, *shape: int, L: int = 1, others: bool = False, compiled: bool = False, **options: Any
 ) -> Row:
     """Return a row from V, E, H, the batch and its steps."""
-    contenders = {
+    contenders: dict[str, Callable[[Task], Work]] = {
         "npllm": npllm,
-        "torch": torch,
+        "torch": torch_lstm,
         "jax": lambda task: jax_training(task, partial(scanned_loss, L)),
     }
     if compiled:
-        contenders["torch.compile"] = partial(torch, compiled=True)
+        contenders["torch.compile"] = partial(torch_lstm, compiled=True)
     if others:
         contenders["autograd"] = lambda task: autograd_training(task, partial(plain_loss, L))
         contenders["mygrad"] = lambda task: mygrad_training(task, partial(plain_loss, L))

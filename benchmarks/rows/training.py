@@ -170,7 +170,8 @@ def numpy_training(
         steps += 1
         loss, gradients = differentiated(p, x, y)
         for name, gradient in gradients.items():
-            p[name], *means[name] = adam(np, p[name], gradient, *means[name], steps, decay)
+            p[name], mean, square = adam(np, p[name], gradient, *means[name], steps, decay)
+            means[name] = (mean, square)
         return loss, gradients
 
     def answered() -> Arrays:
