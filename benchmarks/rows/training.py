@@ -58,27 +58,30 @@ def answer(loss: object, gradients: Mapping[str, Any], later: object) -> Arrays:
 
 
 def npllm_training(task: Task, model: LanguageModel, optimizer: Adam) -> Work:
-    """Return npllm's training: the batch in shards, one a core."""
+    """Return npllm's training: the batch in shares, one a core."""
     from npllm.text.batches import Batch
-    from npllm.training.shards import sharded_loss_and_gradients, workers
+    from npllm.training.workers import Workers
 
     model.parameters.load(weights_of(task))
-    pool = task.stack.enter_context(workers(task.cores))
+    workers = Workers(model, optimizer, task.cores)
+    task.stack.enter_context(workers.working())
     batches = [Batch(x, y, continues=False) for x, y in batches_of(task)]
 
-    def differentiated(batch: Batch) -> tuple[float, Any]:
-        result = sharded_loss_and_gradients(pool, model, batch)
-        result.gradients.vector /= result.tokens
-        return result.loss / result.tokens, result.gradients
+    def differentiated(batch: Batch) -> float:
+        result = workers.differentiate(batch)
+        return result.loss / result.tokens
+
+    def step(batch: Batch) -> None:
+        workers.update(optimizer.lr, workers.differentiate(batch).norm)
 
     def answered() -> Arrays:
-        loss, gradients = differentiated(batches[0])
-        optimizer.step(gradients)
-        named = {name: gradients[name] for name in gradients.shapes}
-        return answer(loss, named, differentiated(batches[0])[0])
+        loss = differentiated(batches[0])
+        named = {name: workers.gradients[name].copy() for name in workers.gradients.shapes}
+        step(batches[0])
+        return answer(loss, named, differentiated(batches[0]))
 
     turns = cycle(batches)
-    return Work(answered, lambda: optimizer.step(differentiated(next(turns))[1]))
+    return Work(answered, lambda: step(next(turns)))
 
 
 def torch_training(

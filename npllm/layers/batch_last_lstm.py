@@ -5,12 +5,13 @@ What it trades for speed:
 
 * **batch last**: a step is one product, a = W [x; h; 1] with W = [W_ih W_hh b], (4H, I + P + 1),
   and x_t, h_(t-1) and a row of ones one below the other in one buffer. A BLAS is faster with few
-  columns than with few rows, and each gate is one block of memory. The backward's W^T da holds
-  dx and dh, and its da [x; h; 1]^T the gradients of all weights;
+  columns than with few rows, and each gate is one block of memory;
+* an x that is one-hot picks a column of W_ih: it comes as ids, and costs no product at all;
 * all four gates take one tanh, since sigmoid(a) = (1 + tanh(a / 2)) / 2: with HALF and SHIFT
   constant over each gate, a gate is HALF * tanh(HALF * a) + SHIFT. The inner HALF is multiplied
   into W once a call. The backward uses the weights as they were given;
-* the backward takes some steps at a time, so that what it needs of them stays in the cache;
+* only dh waits for the step after: dx and the gradients of the weights are products over some
+  steps at once, as many as stay in the cache, and so is what the loop needs besides;
 * steps beyond a sequence's end run too: its state is picked where it ends, and its gradient
   enters there.
 """
@@ -21,19 +22,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, Ids, Mask
+from npllm.layers.arrays import Array, Ids, Mask, as_rows
+from npllm.layers.embedding import one_hot
 from npllm.layers.lstm_cell import State
 from npllm.layers.unrolled_lstm import checked_cotangents
 
-PIECE = 2**18  # numbers of the gates that the backward takes at a time: 1 MB in float32
+PIECE = 2**19  # numbers of the gates that the backward takes at a time: 2 MB in float32
 
 
 class BatchLastCache(NamedTuple):
     """What the backward needs of the forward."""
 
-    columns: Array  # (T + 1, K, B): x_t, h_(t-1) and, with biases, ones; of the last, only h
+    columns: Array  # (T + 1, K, B): x_t, unless it is ids, h_(t-1) and ones; of the last, only h
+    ids: Ids | None  # (T, B)
     weight_ih: Array
     weight_hh: Array
+    has_bias: bool
     weight_hr: Array | None
     lengths: Ids | None  # (B,)
     gates: Array  # (T, 4, H, B)
@@ -61,7 +65,7 @@ def batch_last_lstm_forward(
     """Return (y, (h_n, c_n)) and the cache.
 
     Args:
-        x: (T, B, I). It and y cost nothing to turn where their memory has the batch last.
+        x: (T, B, I); or (T, B) integers in [0, I), where x is one-hot.
         h0: (B, P).
         c0: (B, H).
         weight_ih: (4H, I), the blocks in the order i, f, g, o.
@@ -71,39 +75,46 @@ def batch_last_lstm_forward(
         weight_hr: (P, H), the projection; None without, and P = H.
         lengths: (B,) how many steps of each sequence are real; None where all are.
     """
-    (steps, batch, width), (output_size, hidden) = x.shape, (h0.shape[1], c0.shape[1])
-    blocks = [weight_ih, weight_hh]
+    ids = x if x.ndim == 2 else None
+    (steps, batch), hidden, dtype = x.shape[:2], c0.shape[1], weight_hh.dtype
+    half = np.array([0.5, 0.5, 1, 0.5], dtype).repeat(hidden)[:, None]  # (4H, 1), of i, f, g, o
+    shift = 1 - half
+    blocks = [weight_hh]
     if bias_ih is not None and bias_hh is not None:
         blocks.append((bias_ih + bias_hh)[:, None])
-    half = np.array([0.5, 0.5, 1, 0.5], x.dtype)[:, None, None]  # of i, f, g, o
-    shift = 1 - half
-    joined = np.concatenate(blocks, axis=1)  # (4H, K)
-    joined.reshape(4, hidden, -1)[...] *= half
-    columns = np.empty((steps + 1, joined.shape[1], batch), x.dtype)
-    columns[:-1, :width] = x.swapaxes(1, 2)
-    columns[:, width + output_size :] = 1
-    h = columns[:, width : width + output_size]  # (T + 1, P, B)
-    gates = np.empty((steps, 4, hidden, batch), x.dtype)
-    cells = np.empty((steps + 1, hidden, batch), x.dtype)
-    tanh_cells = np.empty((steps, hidden, batch), x.dtype)
+    width, table = 0, weight_ih * half  # (4H, I)
+    if ids is None:
+        blocks, width, dtype = [weight_ih, *blocks], x.shape[2], x.dtype
+    joined = np.concatenate(blocks, axis=1) * half  # (4H, K)
+    columns = np.empty((steps + 1, joined.shape[1], batch), dtype)
+    if ids is None:
+        columns[:-1, :width] = x.swapaxes(1, 2)
+    columns[:, width + h0.shape[1] :] = 1
+    h = columns[:, width : width + h0.shape[1]]  # (T + 1, P, B)
+    gates = np.empty((steps, 4 * hidden, batch), dtype)
+    cells = np.empty((steps + 1, hidden, batch), dtype)
+    tanh_cells = np.empty((steps, hidden, batch), dtype)
     unprojected = None if weight_hr is None else np.empty_like(tanh_cells)
     h[0], cells[0] = h0.T, c0.T
     for t in range(steps):
-        i, f, g, o = a = gates[t]  # (H, B) each
-        np.matmul(joined, columns[t], out=a.reshape(4 * hidden, batch))
+        a = np.matmul(joined, columns[t], out=gates[t])  # (4H, B)
+        if ids is not None:
+            a += table[:, ids[t]]
         np.tanh(a, out=a)
         a *= half
         a += shift
-        np.multiply(f, cells[t], out=cells[t + 1])
-        cells[t + 1] += i * g
-        np.tanh(cells[t + 1], out=tanh_cells[t])
+        i, f, g, o = a.reshape(4, hidden, batch)
+        c = np.multiply(f, cells[t], out=cells[t + 1])
+        c += i * g
+        np.tanh(c, out=tanh_cells[t])
         if weight_hr is None or unprojected is None:
             np.multiply(o, tanh_cells[t], out=h[t + 1])
         else:
             np.multiply(o, tanh_cells[t], out=unprojected[t])
             np.matmul(weight_hr, unprojected[t], out=h[t + 1])
-    weights = (weight_ih, weight_hh, weight_hr)
-    cache = BatchLastCache(columns, *weights, lengths, gates, cells, tanh_cells, unprojected)
+    gates = gates.reshape(steps, 4, hidden, batch)
+    weights = (weight_ih, weight_hh, bias_ih is not None, weight_hr)
+    cache = BatchLastCache(columns, ids, *weights, lengths, gates, cells, tanh_cells, unprojected)
     y = h[1:].swapaxes(1, 2)  # (T, B, P)
     if lengths is None:
         return (y, (h[-1].T, cells[-1].T)), cache
@@ -112,61 +123,73 @@ def batch_last_lstm_forward(
 
 
 def batch_last_lstm_backward(
-    dy: tuple[Array, State | None], cache: BatchLastCache, *, for_x: bool = True
-) -> tuple[Array, ...]:
+    dy: tuple[Array, State | None], cache: BatchLastCache
+) -> tuple[Array | None, ...]:
     """Return dx, dh0, dc0 and the gradients of the weights that were given, in their order.
 
     Args:
         dy: (dy, (dh_n, dc_n)), shaped as the forward's result; None for the pair where it is zero.
         cache: what :func:`batch_last_lstm_forward` returned.
-        for_x: False leaves dx out: its last axis is empty then.
+
+    Returns:
+        dx (T, B, I), or None where x was ids; and the others, each shaped as its argument.
     """
-    columns, weight_ih, weight_hh, weight_hr, lengths, gates, *_, unprojected = cache
+    columns, ids, weight_ih, weight_hh, has_bias, weight_hr, lengths, gates, *_ = cache
     steps, _, hidden, batch = gates.shape
     dout, (dh_n, dc_n) = checked_cotangents(dy, (steps, batch, weight_hh.shape[1]), hidden)
     if lengths is not None:
         # y = where(real, h, 0)
         dout = np.where(_real(steps, lengths), dout, 0)
     dout = np.ascontiguousarray(dout.swapaxes(1, 2))  # (T, P, B)
-    dh, dc = _entering(dh_n.T, dc_n.T, lengths, steps)
-    width = weight_ih.shape[1] if for_x else 0
-    back = np.concatenate([weight_ih[:, :width], weight_hh], axis=1).T  # (I + P, 4H)
-    dcolumns = np.empty((steps, len(back), batch), columns.dtype)
-    da = np.empty((4 * hidden, steps, batch), columns.dtype)
+    dh, dc = (d.copy(order="C") for d in _entering(dh_n.T, dc_n.T, lengths, steps))
+    dx = None if ids is not None else np.empty((steps, batch, weight_ih.shape[1]), columns.dtype)
+    dih, dhh = np.zeros_like(weight_ih), np.zeros_like(weight_hh)
+    dbias = np.zeros(len(weight_hh), weight_hh.dtype)
     dhr = [] if weight_hr is None else [np.zeros_like(weight_hr)]
     size = max(1, PIECE // max(1, 4 * hidden * batch))
     for stop in range(steps, 0, -size):
         piece = slice(max(0, stop - size), stop)
         through_c, of_piece = _slopes(cache, piece)
         for t in reversed(range(piece.start, stop)):
-            dh_t = dunprojected = dh + dout[t]  # (P, B)
-            if weight_hr is not None and unprojected is not None:
+            dh += dout[t]  # (P, B)
+            dunprojected = dh
+            if weight_hr is not None and cache.unprojected is not None:
                 # h = weight_hr @ unprojected
-                dhr[0] += dh_t @ unprojected[t].T
-                dunprojected = weight_hr.T @ dh_t  # (H, B)
+                dhr[0] += dh @ cache.unprojected[t].T
+                dunprojected = weight_hr.T @ dh  # (H, B)
             # unprojected = o * tanh(c)
-            dc_t = dunprojected * through_c[t - piece.start]
-            dc_t += dc
+            dc += dunprojected * through_c[t - piece.start]
             da_t = of_piece[t - piece.start]  # (4, H, B)
             da_t[3] *= dunprojected
             # c = f * c_previous + i * g
-            da_t[:3] *= dc_t
-            dc = np.multiply(dc_t, gates[t, 1], out=dc_t)
-            # a = joined @ columns
-            np.matmul(back, da_t.reshape(4 * hidden, batch), out=dcolumns[t])
-            dh = dcolumns[t, width:]
+            da_t[:3] *= dc
+            dc *= gates[t, 1]
+            # a = weight_hh @ h_previous + ...
+            np.matmul(weight_hh.T, da_t.reshape(4 * hidden, batch), out=dh)
             if lengths is not None:
                 # h_n, c_n = h[lengths], cells[lengths]
-                entering = _entering(dh_n.T, dc_n.T, lengths, t)
-                dh, dc = dh + entering[0], dc + entering[1]
-        da[:, piece] = of_piece.reshape(stop - piece.start, 4 * hidden, batch).swapaxes(0, 1)
-    # joined = [weight_ih, weight_hh, bias_ih + bias_hh]
-    rows = columns[:-1].swapaxes(0, 1).reshape(len(columns[0]), steps * batch).T  # (T B, K)
-    inputs = weight_ih.shape[1]
-    blocks = np.split(rows, [inputs, inputs + weight_hh.shape[1]], axis=1)
-    dih, dhh, dbias = (da.reshape(4 * hidden, steps * batch) @ block for block in blocks)
-    dx = dcolumns[:, :width].swapaxes(1, 2)  # (T, B, I)
-    return dx, dh.T, dc.T, dih, dhh, *dbias.T, *dbias.T.copy(), *dhr
+                dh_end, dc_end = _entering(dh_n.T, dc_n.T, lengths, t)
+                dh += dh_end
+                dc += dc_end
+        # a = weight_ih @ x + weight_hh @ h_previous + bias_ih + bias_hh
+        n = stop - piece.start
+        da = of_piece.reshape(n, 4 * hidden, batch).swapaxes(0, 1).reshape(4 * hidden, n * batch)
+        x, h = _inputs(cache, piece)
+        dih += da @ x
+        dhh += da @ h
+        dbias += da.sum(axis=1)
+        if dx is not None:
+            np.matmul(da.T, weight_ih, out=as_rows(dx[piece]))
+    return dx, dh.T, dc.T, dih, dhh, *[dbias, dbias.copy()] * has_bias, *dhr
+
+
+def _inputs(cache: BatchLastCache, piece: slice) -> tuple[Array, Array]:
+    """Return x and h_previous of some steps in rows, (T B, I) and (T B, P)."""
+    ids, inputs, output_size = cache.ids, cache.weight_ih.shape[1], cache.weight_hh.shape[1]
+    rows = as_rows(cache.columns[piece].swapaxes(1, 2))
+    if ids is None:
+        return rows[:, :inputs], rows[:, inputs : inputs + output_size]
+    return as_rows(one_hot(ids[piece], inputs, rows.dtype)), rows[:, :output_size]
 
 
 def _real(steps: int, lengths: Ids) -> Mask:

@@ -24,7 +24,6 @@ from npllm.layers.embedding import (
     EmbeddingCache,
     embedding_backward,
     embedding_forward,
-    one_hot,
 )
 from npllm.layers.lstm_cell import State
 from npllm.layers.unrolled_lstm import (
@@ -132,7 +131,8 @@ def lstm_forward(
     names = [name for name in NAMES if f"{name}_{layers[0][0]}" in weights]
     words: Words | EmbeddingCache | None = None
     if embedding is not None:
-        weights, y, words = _read(y, embedding, weights, layers[0])  # (T, B, I or V)
+        # (T, B, I), or (T, B) as it is
+        weights, y, words = _read(y, embedding, weights, layers[0], "weight_ch" in names)
     directions: list[BatchLastCache | UnrolledLSTMCache] = []
     dropouts: list[DropoutCache] = []
     h_n, c_n = [], []
@@ -140,10 +140,11 @@ def lstm_forward(
         if depth > 0:
             y, dropped = dropout_forward(y, p=dropout, rng=rng)
             dropouts.append(dropped)
+        width = len(words.embedding) if isinstance(words, Words) and depth == 0 else y.shape[-1]
         outputs = []
         for suffix in suffixes:
             k, reverse = len(directions), suffix.endswith("_reverse")
-            own = _picked(weights, names, suffix, y.shape[-1], c0.shape[-1], h0.shape[-1])
+            own = _picked(weights, names, suffix, width, c0.shape[-1], h0.shape[-1])
             forward: Callable[..., Any] = batch_last_lstm_forward
             if "weight_ch" in own:
                 forward = unrolled_lstm_forward
@@ -191,21 +192,21 @@ def lstm_backward(
         # y = concatenate(outputs)
         pieces = np.split(dout, len(suffixes), axis=-1)
         index -= len(suffixes)
-        below: Array | None = None
+        below: Any = None
         for offset, suffix in enumerate(suffixes):
             k = index + offset
             reverse = suffix.endswith("_reverse")
             piece = _reversed(pieces[offset], lengths) if reverse else pieces[offset]
             state = None if dfinal is None else (dfinal[0][k], dfinal[1][k])
-            for_x = depth > 0 or not isinstance(words, Words)
-            dseen, dh0[k], dc0[k], *own = _direction_backward(piece, state, directions[k], for_x)
+            dseen, dh0[k], dc0[k], *own = _direction_backward((piece, state), directions[k])
             dweights.update(zip((f"{name}_{suffix}" for name in names), own, strict=True))
+            if depth == 0 and isinstance(words, Words):
+                continue  # there is no dx of words
             if reverse:
                 dseen = _reversed(dseen, lengths)
             below = dseen if below is None else below + dseen
         # y = dropout(y)
-        assert below is not None
-        dout = dropout_backward(below, dropouts[depth - 1]) if depth > 0 else below
+        dout = below if depth == 0 else dropout_backward(below, dropouts[depth - 1])
     if isinstance(words, Words):
         # weights[name] = weight_ih @ embedding.T
         products = {name: dweights[name] for name in words.weights}
@@ -222,31 +223,34 @@ def lstm_backward(
 
 
 def _direction_backward(
-    dy: Array, dstate: State | None, cache: BatchLastCache | UnrolledLSTMCache, for_x: bool
-) -> tuple[Array, ...]:
-    """Return dx, where it is asked for, dh0, dc0 and the gradients of a direction's weights."""
+    dy: tuple[Array, State | None], cache: BatchLastCache | UnrolledLSTMCache
+) -> tuple[Any, ...]:
+    """Return dx, dh0, dc0 and the gradients of a direction's weights."""
     if isinstance(cache, UnrolledLSTMCache):
-        return unrolled_lstm_backward((dy, dstate), cache)
-    return batch_last_lstm_backward((dy, dstate), cache, for_x=for_x)
+        return unrolled_lstm_backward(dy, cache)
+    return batch_last_lstm_backward(dy, cache)
 
 
 def _read(
-    ids: Ids, embedding: Array, weights: Mapping[str, Array], suffixes: list[str]
+    ids: Ids,
+    embedding: Array,
+    weights: Mapping[str, Array],
+    suffixes: list[str],
+    peepholes: bool,
 ) -> tuple[Mapping[str, Array], Array, Words | EmbeddingCache]:
     """Return the weights, what the first layer is given, and what the backward needs of the words.
 
-    A vocabulary not much larger than the embedding is wide is read as columns of zeros and a one.
+    A vocabulary not much larger than the embedding is wide stays ids: x is one-hot.
     """
     ids, (size, width) = check_ids(ids, len(embedding), "x"), embedding.shape
-    if size > 1.5 * width or size > ids.size:
+    if peepholes or size > 1.5 * width or size > ids.size:
         x, lookup = embedding_forward(ids, embedding)
         return weights, x, lookup
     first = {name: weights[name] for name in (f"weight_ih_{suffix}" for suffix in suffixes)}
     for name, weight in first.items():
         check_shape(weight, (len(weight), width), name)
     products = {name: weight @ embedding.T for name, weight in first.items()}  # (4H, V)
-    x = one_hot(ids, size, embedding.dtype)
-    return {**weights, **products}, x, Words(embedding, first)
+    return {**weights, **products}, ids, Words(embedding, first)
 
 
 def lstm_gates(cache: LSTMCache) -> list[Array]:

@@ -23,7 +23,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.optim import Optimizer
 from npllm.threads import blas_held
-from npllm.training.shares import Share, quietly, slices
+from npllm.training.shares import Result, Share, quietly, slices
 
 ALIGNMENT = 64  # bytes: a line of the cache
 
@@ -150,7 +150,9 @@ class Processes:
             process.join()
         self._others = []
 
-    def call(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def call(
+        self, function: Callable[..., Result], arguments: Sequence[tuple[object, ...]]
+    ) -> list[Result]:
         """Return what each worker's function of its share and its arguments returned.
 
         Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +123,7 @@ def slices(size: int, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
-def quietly(function: Callable[..., Result], *arguments: Any) -> Result:
+def quietly(function: Callable[..., Result], *arguments: object) -> Result:
     """Call a function without warnings of overflows: they show in what it returns."""
     with np.errstate(over="ignore", invalid="ignore"):
         return function(*arguments)

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from npllm.models import LanguageModel
 from npllm.models.parameters import Parameters
 from npllm.optim import Optimizer, clip_factor
 from npllm.threads import available_cores, blas_held
-from npllm.training.shares import Batch, Part, Share, State, quietly, slices
+from npllm.training.shares import Batch, Part, Result, Share, State, quietly, slices
 
 
 def usual_workers() -> int:
@@ -33,7 +33,9 @@ class Team(Protocol):
 
     share: Share  # of the first, this process
 
-    def call(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def call(
+        self, function: Callable[..., Result], arguments: Sequence[tuple[object, ...]]
+    ) -> list[Result]:
         """Return ``function(share, *own)`` of the first workers, one for each of the arguments."""
 
     def start(self) -> None:
@@ -49,7 +51,9 @@ class Alone:
     def __init__(self, share: Share) -> None:
         self.share = share
 
-    def call(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def call(
+        self, function: Callable[..., Result], arguments: Sequence[tuple[object, ...]]
+    ) -> list[Result]:
         """Call the function here."""
         return [quietly(function, self.share, *own) for own in arguments]
 
@@ -179,7 +183,9 @@ class Workers:
         self._team.call(Share.update, [step] * self.count)
         self.optimizer.steps, self.optimizer.lr = taken + 1, lr
 
-    def map(self, function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def map(
+        self, function: Callable[..., Result], items: Sequence[tuple[object, ...]]
+    ) -> list[Result]:
         """Return ``function(model, *item)`` of at most as many items as there are workers.
 
         The function and the items are pickled. Where they overflow they do not warn: it shows in
@@ -188,5 +194,5 @@ class Workers:
         return self._team.call(_of_model, [(function, *item) for item in items])
 
 
-def _of_model(share: Share, function: Callable[..., Any], *item: Any) -> Any:
+def _of_model(share: Share, function: Callable[..., Result], *item: object) -> Result:
     return function(share.model, *item)

@@ -12,7 +12,7 @@ from npllm.evidence import Bound
 from npllm.evidence.layers.unrolled_lstm import unrolled_lstm_arguments
 from npllm.evidence.source import Source
 from npllm.layers import batch_last_lstm as module
-from npllm.layers import lstm_cell_forward, unrolled_lstm_backward, unrolled_lstm_forward
+from npllm.layers import lstm_cell_forward, one_hot, unrolled_lstm_backward, unrolled_lstm_forward
 from npllm.layers.batch_last_lstm import batch_last_lstm_backward, batch_last_lstm_forward
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
@@ -81,15 +81,26 @@ def test_a_slip_in_the_fast_form_would_show():
         assert_close(other, plain, floor=1)
 
 
-def test_dx_can_be_left_out():
-    *args, weights = drawn(Source(), 4, 2, 3, 3)
-    (y, final), cache = batch_last_lstm_forward(*args, **weights)
-    dy = (np.ones_like(y), tuple(map(np.ones_like, final)))
-    dx, *others = batch_last_lstm_backward(dy, cache)
-    none, *same = batch_last_lstm_backward(dy, cache, for_x=False)
-    assert dx.shape == (4, 2, 3)
-    assert none.shape == (4, 2, 0)
-    assert_close(same, others)
+@given(
+    seed=st.integers(0, 99),
+    steps=st.integers(0, 4),
+    batch=st.integers(0, 3),
+    bias=st.booleans(),
+    padded=st.booleans(),
+)
+def test_ids_stand_for_what_is_one_hot(seed, steps, batch, bias, padded):
+    source = Source(seed)
+    _, h0, c0, weights = drawn(source, steps, batch, 5, 3, bias=bias)
+    ids = source.ids(5, (steps, batch))
+    lengths = source.ids(steps + 1, (batch,)) if padded else None
+    results = []
+    for x in (one_hot(ids, 5), ids):
+        (y, final), cache = batch_last_lstm_forward(x, h0, c0, **weights, lengths=lengths)
+        dy = (Source(seed + 1).like(y), Source(seed + 2).like(final))
+        dx, *others = batch_last_lstm_backward(dy, cache)
+        results.append((y, final, others))
+    assert dx is None
+    assert_close(results[1], results[0], floor=1)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -232,8 +232,8 @@ LSTM_MISTAKES = [
         "dy and dx of dropout have one shape; at p = 0 they are equal.",
         "The upper layer is right, the lower is not.",
         _stack,
-        "dropout_backward(below, dropouts[depth - 1]) if depth > 0 else below",
-        "below",
+        "else dropout_backward(below, dropouts[depth - 1])",
+        "else below",
     ),
     Mistake(
         "lstm",
