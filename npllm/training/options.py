@@ -70,6 +70,11 @@ class RunOptions(ABC):
         1.0, "optimizer", "longest gradient (Euclidean norm over all parameters); 0: any"
     )
     batch_size: int = option(32, "text", "B, sequences side by side")
+    accumulate: int = option(
+        1,
+        "run",
+        "parts of a batch whose gradients are added up: less memory, and the same step to rounding",
+    )
     steps: int = option(800, "run", "updates of the parameters")
     seed: int = option(
         0, "run", "seed of every random draw: the same seed and threads give the same bits"
@@ -94,7 +99,11 @@ class RunOptions(ABC):
             if choices and value not in choices and value is not each.default:
                 raise ValueError(f"{each.name} must be one of {', '.join(choices)}, got {value}")
         self.check_positive("batch_size", "steps", "threads", "log_every", "eval_every")
-        self.check_positive("checkpoint_every", "decay_every")
+        self.check_positive("checkpoint_every", "decay_every", "accumulate")
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate must be at most batch_size={self.batch_size}, got {self.accumulate}"
+            )
         for name in ("clip", "lr", "momentum", "weight_decay", "decay", "seed"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be 0 or more, and finite, got {getattr(self, name)}")

@@ -31,9 +31,9 @@ from npllm.training.options import RunOptions
 from npllm.training.task import Task
 from npllm.training.workers import Workers, usual_workers
 
-# Numbers of a layer below which a shard is not worth a thread: handing Python's lock over costs
-# more; see benchmarks/.
-SMALLEST_SHARD = 2048
+# Numbers of a layer below which a share is not worth a process: asking and answering three times a
+# step costs more; see benchmarks/.
+SMALLEST_SHARE = 2048
 # The arrays of a carried state in a checkpoint: an LSTM's, and whatever others there may be.
 _STATES = ("state.h", "state.c")
 
@@ -86,7 +86,8 @@ class Run:
         self.step = 0
         self._rng = rng
         self._optimizer = options.make_optimizer(model)
-        self._workers = Workers(model, self._optimizer, options.threads or 1)
+        threads, parts = options.threads or 1, options.accumulate
+        self._workers = Workers(model, self._optimizer, threads, accumulate=parts)
         self._schedule = options.make_schedule()
         self._state: tuple[Array, ...] | None = None
         self._loss_sum, self._loss_count = 0.0, 0
@@ -114,7 +115,7 @@ class Run:
         rng = np.random.default_rng(options.seed)
         model = task.make_model(rng)
         if options.threads is None:
-            worthwhile = model.activations(options.batch_size, task.window) // SMALLEST_SHARD
+            worthwhile = model.activations(options.batch_size, task.window) // SMALLEST_SHARE
             options = replace(options, threads=max(1, min(usual_workers(), worthwhile)))
         run = cls(directory, options, task, model, rng)
         # the directory appears with its first checkpoint in it, or not at all

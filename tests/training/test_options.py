@@ -14,6 +14,7 @@ NAN, INF = float("nan"), float("inf")
 SIZES = [
     *("vocab_size", "embed_size", "hidden_size", "layers", "batch_size", "length", "steps"),
     *("threads", "log_every", "eval_every", "checkpoint_every", "decay_every"),
+    "accumulate",
 ]
 
 
@@ -40,6 +41,12 @@ def test_values_out_of_range_are_refused(name, value):
         Options(**{name: value})
     assert str(value) in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_batch_has_no_more_parts_than_rows():
+    assert Options(batch_size=4, accumulate=4).accumulate == 4
+    with pytest.raises(ValueError, match="accumulate must be at most batch_size=4, got 5"):
+        Options(batch_size=4, accumulate=5)
 
 
 def test_every_option_is_explained_and_in_a_group():

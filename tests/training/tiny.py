@@ -48,6 +48,7 @@ TRANSFORMER = {
 KINDS = {
     "contiguous": {},
     "contiguous, dropout, two threads": {"dropout": 0.3, "threads": 2},
+    "contiguous, dropout, parts": {"dropout": 0.3, "accumulate": 3},
     "shuffled": {"windows": "shuffled", "threads": 2},
     "shuffled, dropout": {"windows": "shuffled", "dropout": 0.3, "optimizer": "rmsprop"},
     "words": {"tokenizer": "word", "vocab_size": 50, "length": 3, "optimizer": "adamw"},
