@@ -18,7 +18,7 @@ BEGIN = "<!-- floors: python tests/test_floors.py writes them -->\n"
 END = "<!-- end of floors -->\n"
 # rooms that must know nothing of what the others are for, whatever floor they would come to
 MAY_IMPORT: dict[str, set[str]] = {
-    "layers": set(),
+    "layers": {"threads"},
     "text": {"files"},
     "optim": set(),
     "files": set(),

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special
 
 from npllm.layers.arrays import Array, Mask
+from npllm.layers.pieces import Pieces, backward_in_pieces, forward_in_pieces
 
 
 def sigmoid(x: Array) -> Array:
@@ -82,7 +83,7 @@ class GeluCache(NamedTuple):
 
 def gelu_forward(
     x: Array, *, approximate: Literal["none", "tanh"] = "none"
-) -> tuple[Array, GeluCache]:
+) -> tuple[Array, GeluCache | Pieces]:
     """Apply y = x Phi(x), Phi the standard normal distribution function.
 
     Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2: Phi(x) is
@@ -96,28 +97,44 @@ def gelu_forward(
     >>> y.round(6).tolist()  # Phi(1)
     [0.841345]
     """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f'approximate must be "none" or "tanh", got {approximate!r}')
+    return forward_in_pieces(lambda rows: _gelu(rows, approximate), x)
+
+
+def _gelu(x: Array, approximate: Literal["none", "tanh"]) -> tuple[Array, GeluCache]:
     if approximate == "none":
         phi = 0.5 * (1 + special.erf(x * math.sqrt(0.5)))
-    elif approximate == "tanh":
-        phi = 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     else:
-        raise ValueError(f'approximate must be "none" or "tanh", got {approximate!r}')
+        u = x * x
+        u *= 0.044715
+        u += 1
+        u *= x  # x + 0.044715 x^3
+        u *= math.sqrt(2 / math.pi)
+        phi = np.tanh(u)
+        phi += 1
+        phi *= 0.5
     return x * phi, GeluCache(x, phi, approximate)
 
 
-def gelu_backward(dy: Array, cache: GeluCache) -> Array:
+def gelu_backward(dy: Array, cache: GeluCache | Pieces) -> Array:
     """Return dx = dy (Phi(x) + x Phi'(x)).
 
     Exactly, Phi' is the normal density exp(-x^2 / 2) / sqrt(2 pi). In the tanh form, with
     Phi = (1 + tanh u) / 2, it is (1 - tanh(u)^2) u' / 2 = 2 Phi (1 - Phi) u'.
     """
+    (dx,) = backward_in_pieces(_gelu_backward, dy, cache)
+    return dx
+
+
+def _gelu_backward(dy: Array, cache: GeluCache) -> tuple[Array]:
     x, phi, approximate = cache
     if approximate == "none":
         slope = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
     else:
         du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
         slope = 2 * phi * (1 - phi) * du
-    return dy * (phi + x * slope)
+    return (dy * (phi + x * slope),)
 
 
 class SiluCache(NamedTuple):

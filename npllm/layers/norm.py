@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, as_rows, check_shape
+from npllm.layers.arrays import Array, check_shape, column_sum, row_mean
+from npllm.layers.pieces import Pieces, backward_in_pieces, forward_in_pieces
 
 
 class LayerNormCache(NamedTuple):
     """What the backward needs of the forward."""
 
-    normal: Array  # (..., E)
+    x: Array  # (..., E)
+    mean: Array  # (..., 1)
     scale: Array  # (..., 1)
     weight: Array | None
     has_bias: bool
@@ -20,7 +22,7 @@ class LayerNormCache(NamedTuple):
 
 def layer_norm_forward(
     x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
-) -> tuple[Array, LayerNormCache]:
+) -> tuple[Array, LayerNormCache | Pieces]:
     """Apply y = weight (x - mean) / sqrt(variance + eps) + bias to the last axis of ``x``.
 
     Ba, Kiros and Hinton, "Layer Normalization" (2016), equation 4. The variance is the mean of the
@@ -43,17 +45,24 @@ def layer_norm_forward(
     [-1.0, 1.0]
     """
     _check(x, weight, bias)
-    centred = x - x.mean(axis=-1, keepdims=True)  # (..., E)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)  # (..., 1)
-    scale = 1 / np.sqrt(variance + float(eps))  # (..., 1)
-    normal = centred * scale
-    y = normal.copy() if weight is None else normal * weight
+    return forward_in_pieces(lambda rows: _layer_norm(rows, weight, bias, float(eps)), x)
+
+
+def _layer_norm(
+    x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, LayerNormCache]:
+    mean = row_mean(x)  # (..., 1)
+    centred = x - mean  # (..., E)
+    variance = row_mean(centred, centred)  # (..., 1)
+    scale = 1 / np.sqrt(variance + eps)  # (..., 1)
+    normal = np.multiply(centred, scale, out=centred)
+    y = normal if weight is None else np.multiply(normal, weight, out=normal)
     if bias is not None:
         y += bias
-    return y, LayerNormCache(normal, scale, weight, bias is not None)
+    return y, LayerNormCache(x, mean, scale, weight, bias is not None)
 
 
-def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
+def layer_norm_backward(dy: Array, cache: LayerNormCache | Pieces) -> tuple[Array, ...]:
     """Return dx and, where they were given, dweight and dbias.
 
     With n the normal rows, dn = dy weight. Every x of a row moves the row's mean and variance, and
@@ -65,16 +74,23 @@ def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
         dy: (..., E).
         cache: what :func:`layer_norm_forward` returned.
     """
-    normal, scale, weight, has_bias = cache
-    check_shape(dy, normal.shape, "dy")
+    return backward_in_pieces(_layer_norm_backward, dy, cache)
+
+
+def _layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
+    x, mean, scale, weight, has_bias = cache
+    check_shape(dy, x.shape, "dy")
+    # less memory travels than if the normal rows were kept
+    normal = x - mean
+    normal *= scale
     # y += bias
-    dbias = (as_rows(dy).sum(axis=0),) if has_bias else ()  # (E,)
+    dbias = (column_sum(dy),) if has_bias else ()  # (E,)
     # y = normal * weight
-    dweight = () if weight is None else (as_rows(dy * normal).sum(axis=0),)  # (E,)
+    dweight = () if weight is None else (column_sum(dy * normal),)  # (E,)
     dnormal = dy if weight is None else dy * weight  # (..., E)
     # normal = centred / sqrt(mean(centred * centred) + eps), centred = x - mean(x)
-    dx = dnormal - dnormal.mean(axis=-1, keepdims=True)
-    dx -= normal * (dnormal * normal).mean(axis=-1, keepdims=True)
+    dx = dnormal - row_mean(dnormal)
+    dx -= normal * row_mean(dnormal, normal)
     dx *= scale
     return dx, *dweight, *dbias
 
@@ -82,14 +98,14 @@ def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
 class RMSNormCache(NamedTuple):
     """What the backward needs of the forward."""
 
-    normal: Array  # (..., E)
+    x: Array  # (..., E)
     scale: Array  # (..., 1)
     weight: Array | None
 
 
 def rms_norm_forward(
     x: Array, weight: Array | None = None, *, eps: float | None = None
-) -> tuple[Array, RMSNormCache]:
+) -> tuple[Array, RMSNormCache | Pieces]:
     """Apply y = weight x / sqrt(mean(x^2) + eps) to the last axis of ``x``.
 
     Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4: layer
@@ -112,13 +128,18 @@ def rms_norm_forward(
     """
     _check(x, weight, None)
     eps = float(np.finfo(x.dtype).eps if eps is None else eps)
-    scale = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
-    normal = x * scale  # (..., E)
-    y = normal.copy() if weight is None else normal * weight
-    return y, RMSNormCache(normal, scale, weight)
+    return forward_in_pieces(lambda rows: _rms_norm(rows, weight, eps), x)
 
 
-def rms_norm_backward(dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
+def _rms_norm(x: Array, weight: Array | None, eps: float) -> tuple[Array, RMSNormCache]:
+    scale = 1 / np.sqrt(row_mean(x, x) + eps)  # (..., 1)
+    y = x * scale  # (..., E)
+    if weight is not None:
+        y *= weight
+    return y, RMSNormCache(x, scale, weight)
+
+
+def rms_norm_backward(dy: Array, cache: RMSNormCache | Pieces) -> tuple[Array, ...]:
     """Return dx and, where there was a weight, dweight.
 
     With n the normal rows and dn = dy weight, dx = (dn - n mean(n dn)) / sqrt(mean(x^2) + eps): the
@@ -128,13 +149,18 @@ def rms_norm_backward(dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
         dy: (..., E).
         cache: what :func:`rms_norm_forward` returned.
     """
-    normal, scale, weight = cache
-    check_shape(dy, normal.shape, "dy")
+    return backward_in_pieces(_rms_norm_backward, dy, cache)
+
+
+def _rms_norm_backward(dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
+    x, scale, weight = cache
+    check_shape(dy, x.shape, "dy")
+    normal = x * scale  # less memory travels than if it were kept
     # y = normal * weight
-    dweight = () if weight is None else (as_rows(dy * normal).sum(axis=0),)  # (E,)
+    dweight = () if weight is None else (column_sum(dy * normal),)  # (E,)
     dnormal = dy if weight is None else dy * weight  # (..., E)
     # normal = x / sqrt(mean(x * x) + eps)
-    dx = dnormal - normal * (dnormal * normal).mean(axis=-1, keepdims=True)
+    dx = dnormal - normal * row_mean(dnormal, normal)
     dx *= scale
     return dx, *dweight
 

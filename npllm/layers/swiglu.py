@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from npllm.layers.activations import SiluCache, silu_backward, silu_forward
 from npllm.layers.arrays import Array, check_shape
+from npllm.layers.pieces import Pieces, backward_in_pieces, forward_in_pieces
 
 
 class SwigluCache(NamedTuple):
@@ -16,7 +17,7 @@ class SwigluCache(NamedTuple):
     silu: SiluCache
 
 
-def swiglu_forward(gate: Array, up: Array) -> tuple[Array, SwigluCache]:
+def swiglu_forward(gate: Array, up: Array) -> tuple[Array, SwigluCache | Pieces]:
     """Apply y = silu(gate) up, elementwise.
 
     Shazeer, "GLU Variants Improve Transformer" (2020), equation 6, between the linear maps of which
@@ -38,17 +39,26 @@ def swiglu_forward(gate: Array, up: Array) -> tuple[Array, SwigluCache]:
     True
     """
     check_shape(up, gate.shape, "up")
+    return forward_in_pieces(_swiglu, gate, up)
+
+
+def _swiglu(gate: Array, up: Array) -> tuple[Array, SwigluCache]:
     activation, cache = silu_forward(gate)
     return activation * up, SwigluCache(activation, up, cache)
 
 
-def swiglu_backward(dy: Array, cache: SwigluCache) -> tuple[Array, Array]:
+def swiglu_backward(dy: Array, cache: SwigluCache | Pieces) -> tuple[Array, Array]:
     """Return dgate and dup: the product rule.
 
     Args:
         dy: of the forward's shape.
         cache: what :func:`swiglu_forward` returned.
     """
+    dgate, dup = backward_in_pieces(_swiglu_backward, dy, cache, arrays=2)
+    return dgate, dup
+
+
+def _swiglu_backward(dy: Array, cache: SwigluCache) -> tuple[Array, Array]:
     activation, up, silu_cache = cache
     check_shape(dy, up.shape, "dy")
     # y = silu(gate) * up

@@ -31,6 +31,7 @@ from npllm.layers.multi_head_attention import (
     multi_head_attention_weights,
 )
 from npllm.layers.norm import LayerNormCache
+from npllm.layers.pieces import Pieces
 from npllm.models.language_model import check_options, check_positive, check_sizes
 from npllm.models.transformer import BlockOptions, Transformer
 
@@ -38,14 +39,14 @@ from npllm.models.transformer import BlockOptions, Transformer
 class GPTBlockCache(NamedTuple):
     """The caches of the block's layers, in the order in which they run."""
 
-    ln_1: LayerNormCache
+    ln_1: LayerNormCache | Pieces
     c_attn: LinearCache
     attention: MultiHeadAttentionCache
     c_proj: LinearCache
     dropped: DropoutCache
-    ln_2: LayerNormCache
+    ln_2: LayerNormCache | Pieces
     c_fc: LinearCache
-    gelu: GeluCache
+    gelu: GeluCache | Pieces
     mlp_proj: LinearCache
     mlp_dropped: DropoutCache
 
@@ -234,11 +235,11 @@ class GPT(Transformer):
             std = 0.02 / math.sqrt(2 * self.config["num_layers"]) if added else 0.02
             array[...] = std * rng.standard_normal(array.shape)
 
-    def norm_forward(self, x: Array) -> tuple[Array, LayerNormCache]:
+    def norm_forward(self, x: Array) -> tuple[Array, LayerNormCache | Pieces]:
         """Apply the last layer norm."""
         weight, bias = (self.parameters[name] for name in self.NORM)
         return layer_norm_forward(x, weight, bias, eps=self.config["eps"])
 
-    def norm_backward(self, dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
+    def norm_backward(self, dy: Array, cache: LayerNormCache | Pieces) -> tuple[Array, ...]:
         """Return dx, dweight and dbias."""
         return layer_norm_backward(dy, cache)

@@ -31,6 +31,7 @@ from npllm.layers.multi_head_attention import (
     multi_head_attention_weights,
 )
 from npllm.layers.norm import RMSNormCache
+from npllm.layers.pieces import Pieces
 from npllm.layers.rotary import Scaling
 from npllm.layers.swiglu import SwigluCache
 from npllm.models.language_model import check_options, check_positive, check_sizes
@@ -40,7 +41,7 @@ from npllm.models.transformer import BlockOptions, Transformer
 class AttentionHalf(NamedTuple):
     """The caches of a block's first half, in the order in which its layers run."""
 
-    norm: RMSNormCache
+    norm: RMSNormCache | Pieces
     q_proj: LinearCache
     k_proj: LinearCache
     v_proj: LinearCache
@@ -52,10 +53,10 @@ class AttentionHalf(NamedTuple):
 class GatedHalf(NamedTuple):
     """The caches of a block's second half, in the order in which its layers run."""
 
-    norm: RMSNormCache
+    norm: RMSNormCache | Pieces
     gate_proj: LinearCache
     up_proj: LinearCache
-    swiglu: SwigluCache
+    swiglu: SwigluCache | Pieces
     down_proj: LinearCache
     dropped: DropoutCache
 
@@ -308,10 +309,10 @@ class Llama(Transformer):
         shared = positions if positions.ndim == 1 else positions[:, None]  # by all heads
         return Rotary(*self._table(shared), self.config["interleaved"])
 
-    def norm_forward(self, x: Array) -> tuple[Array, RMSNormCache]:
+    def norm_forward(self, x: Array) -> tuple[Array, RMSNormCache | Pieces]:
         """Apply the last norm."""
         return rms_norm_forward(x, self.parameters[self.NORM[0]], eps=self.config["eps"])
 
-    def norm_backward(self, dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
+    def norm_backward(self, dy: Array, cache: RMSNormCache | Pieces) -> tuple[Array, ...]:
         """Return dx and dweight."""
         return rms_norm_backward(dy, cache)

@@ -9,6 +9,7 @@ from npllm import layers
 from npllm.checking.pair import Backward, Forward
 from npllm.evidence.case import Case, Generator, Variants, of_one_array
 from npllm.evidence.mistake import Mistake
+from npllm.layers import activations
 
 
 def _small_and_large(forward: Forward, backward: Backward, rng: Generator) -> Iterator[Case]:
@@ -43,7 +44,7 @@ def gelu_cases(rng: Generator) -> Iterator[Case]:
 silu_arguments = of_one_array(layers.silu_forward, layers.silu_backward)
 silu_cases = partial(_small_and_large, layers.silu_forward, layers.silu_backward)
 
-_gelu = layers.gelu_backward
+_gelu = activations._gelu_backward
 
 
 SIGMOID_MISTAKES = [

@@ -8,6 +8,7 @@ from npllm import layers
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
+from npllm.layers import norm
 
 
 def layer_norm_arguments(
@@ -32,7 +33,7 @@ def layer_norm_cases(rng: Generator) -> Iterator[Case]:
     yield Case("large epsilon", large, layers.layer_norm_backward, (x, weight, bias))
 
 
-_layer = layers.layer_norm_backward
+_layer = norm._layer_norm_backward
 
 
 LAYER_NORM_MISTAKES = [
@@ -64,7 +65,7 @@ LAYER_NORM_MISTAKES = [
         "Only x - mean is looked at, as if the mean did not move with x.",
         "A row of dx must sum to zero: added to all of x, a constant changes nothing.",
         _layer,
-        "dx = dnormal - dnormal.mean(axis=-1, keepdims=True)",
+        "dx = dnormal - row_mean(dnormal)",
         "dx = dnormal.copy()",
         cause="mean_term",
     ),
@@ -75,7 +76,7 @@ LAYER_NORM_MISTAKES = [
         "The standard deviation is taken for a constant; near the mean the term is small.",
         "dx must have nothing along x - mean: stretching a row changes nothing but for eps.",
         _layer,
-        "dx -= normal * (dnormal * normal).mean(axis=-1, keepdims=True)",
+        "dx -= normal * row_mean(dnormal, normal)",
         "pass",
         cause="mean_term",
     ),
@@ -86,8 +87,8 @@ LAYER_NORM_MISTAKES = [
         "It is the other variance, torch.std's default; with 768 features it is off by 0.1%.",
         "The error lies along x - mean, row by row, and shrinks as rows grow.",
         _layer,
-        "(dnormal * normal).mean(axis=-1, keepdims=True)",
-        "(dnormal * normal).sum(axis=-1, keepdims=True) / (normal.shape[-1] - 1)",
+        "row_mean(dnormal, normal)",
+        "row_mean(dnormal, normal) * normal.shape[-1] / (normal.shape[-1] - 1)",
         cause="mean_term",
     ),
     Mistake(
@@ -120,8 +121,8 @@ LAYER_NORM_MISTAKES = [
         "It saves an array, and the numbers are right. With a gain dnormal is a product.",
         "Without one it is dy, the caller's: a residual branch that shares it is changed too.",
         _layer,
-        "dx = dnormal - dnormal.mean(axis=-1, keepdims=True)",
-        "dx = dnormal\n    dx -= dnormal.mean(axis=-1, keepdims=True)",
+        "dx = dnormal - row_mean(dnormal)",
+        "dx = dnormal\n    dx -= row_mean(dnormal)",
         cause="mutated_dy",
     ),
     Mistake(
@@ -130,9 +131,9 @@ LAYER_NORM_MISTAKES = [
         "eps forgotten on the way back",
         "At 1e-5, beside a variance of one, it is the sixth digit.",
         "Each row of dx is off by a factor of its own: test with an eps that shows.",
-        layers.layer_norm_forward,
-        "LayerNormCache(normal, scale,",
-        "LayerNormCache(normal, 1 / np.sqrt(variance),",
+        _layer,
+        "dx *= scale",
+        "dx *= 1 / np.sqrt(row_mean(x - mean, x - mean))",
         cause="factor",
     ),
     Mistake(
@@ -141,9 +142,9 @@ LAYER_NORM_MISTAKES = [
         "x - mean kept where the normal rows are expected",
         "Both have one shape, and for rows of variance one they are equal.",
         "The gain's gradient is wrong too; the bias's alone is right.",
-        layers.layer_norm_forward,
-        "LayerNormCache(normal,",
-        "LayerNormCache(centred,",
+        _layer,
+        "normal *= scale",
+        "pass",
     ),
     Mistake(
         "layer_norm",
@@ -152,7 +153,7 @@ LAYER_NORM_MISTAKES = [
         "(M, E) reshaped to (E, M) holds as many numbers; only a transpose moves them rightly.",
         "Features and rows are mixed; right for a single row.",
         _layer,
-        "as_rows(dy * normal).sum(axis=0)",
+        "column_sum(dy * normal)",
         "(dy * normal).reshape(normal.shape[-1], -1).sum(axis=1)",
     ),
     Mistake(
@@ -162,7 +163,7 @@ LAYER_NORM_MISTAKES = [
         "Summed over the steps, and [0] has the shape that the sum over the batch would have.",
         "Right for a batch of one.",
         _layer,
-        "as_rows(dy * normal).sum(axis=0)",
+        "column_sum(dy * normal)",
         "(dy * normal)[0].sum(axis=0)",
     ),
     Mistake(
@@ -172,8 +173,8 @@ LAYER_NORM_MISTAKES = [
         "mean(axis=0) and sum(axis=0) have one shape.",
         "Off by exactly B T.",
         _layer,
-        "as_rows(dy * normal).sum(axis=0)",
-        "as_rows(dy * normal).mean(axis=0)",
+        "column_sum(dy * normal)",
+        "column_sum(dy * normal) * (dy.shape[-1] / dy.size)",
         cause="scale",
     ),
     Mistake(
@@ -183,8 +184,8 @@ LAYER_NORM_MISTAKES = [
         "The zeros it starts from serve nearly as well.",
         "Zero where it must not be.",
         _layer,
-        "as_rows(dy).sum(axis=0)",
-        "np.zeros_like(dy[0, 0])",
+        "column_sum(dy),",
+        "np.zeros_like(dy[0, 0]),",
         cause="zero",
     ),
 ]
@@ -209,7 +210,7 @@ def rms_norm_cases(rng: Generator) -> Iterator[Case]:
     yield Case("large epsilon", large, layers.rms_norm_backward, (x, weight))
 
 
-_rms = layers.rms_norm_backward
+_rms = norm._rms_norm_backward
 
 
 RMS_NORM_MISTAKES = [
@@ -220,7 +221,7 @@ RMS_NORM_MISTAKES = [
         "y = x times a number, so dx = dy times it: true if it did not depend on x.",
         "dx must have nothing along x: stretching a row changes nothing but for eps.",
         _rms,
-        "dnormal - normal * (dnormal * normal).mean(axis=-1, keepdims=True)",
+        "dnormal - normal * row_mean(dnormal, normal)",
         "dnormal * 1",
         cause="mean_term",
     ),
@@ -243,7 +244,7 @@ RMS_NORM_MISTAKES = [
         "Off by a constant a row: the forward takes no mean off, so nothing of it comes back.",
         _rms,
         "dx = dnormal - normal",
-        "dx = dnormal - dnormal.mean(axis=-1, keepdims=True) - normal",
+        "dx = dnormal - row_mean(dnormal) - normal",
         cause="mean_term",
     ),
     Mistake(
@@ -253,8 +254,8 @@ RMS_NORM_MISTAKES = [
         "keepdims gives both one shape.",
         "The error lies along x, and grows with the width of the rows.",
         _rms,
-        "(dnormal * normal).mean(axis=-1, keepdims=True)",
-        "(dnormal * normal).sum(axis=-1, keepdims=True)",
+        "row_mean(dnormal, normal)",
+        "row_mean(dnormal, normal) * normal.shape[-1]",
         cause="mean_term",
     ),
     Mistake(
@@ -264,8 +265,8 @@ RMS_NORM_MISTAKES = [
         "At a gain of ones the two are equal.",
         "Off by a multiple of x, row by row.",
         _rms,
-        "(dnormal * normal).mean",
-        "(dy * normal).mean",
+        "row_mean(dnormal, normal)",
+        "row_mean(dy, normal)",
         cause="mean_term",
     ),
     Mistake(
@@ -274,9 +275,9 @@ RMS_NORM_MISTAKES = [
         "x kept where the normal rows are expected",
         "Both have one shape; for rows of mean square one they are equal.",
         "The gain's gradient is wrong too.",
-        layers.rms_norm_forward,
-        "RMSNormCache(normal, scale,",
-        "RMSNormCache(x, scale,",
+        _rms,
+        "normal = x * scale",
+        "normal = x * 1",
     ),
     Mistake(
         "rms_norm",
@@ -284,9 +285,9 @@ RMS_NORM_MISTAKES = [
         "eps forgotten on the way back",
         "At 1e-6, beside a mean square of one, it is the seventh digit.",
         "Each row of dx is off by a factor of its own; the gain's gradient is right.",
-        layers.rms_norm_forward,
-        "RMSNormCache(normal, scale,",
-        "RMSNormCache(normal, 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True)),",
+        _rms,
+        "dx *= scale",
+        "dx *= 1 / np.sqrt(row_mean(x, x))",
         cause="factor",
     ),
     Mistake(
@@ -296,7 +297,7 @@ RMS_NORM_MISTAKES = [
         "A row has the shape that the sum would have.",
         "Right for a single row.",
         _rms,
-        "as_rows(dy * normal).sum(axis=0)",
-        "as_rows(dy * normal)[0]",
+        "column_sum(dy * normal)",
+        "(dy * normal).reshape(-1, dy.shape[-1])[0]",
     ),
 ]

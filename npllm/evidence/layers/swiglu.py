@@ -8,6 +8,7 @@ from npllm import layers
 from npllm.evidence.case import Bound, Case, Generator, Lead
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
+from npllm.layers import swiglu
 
 
 def swiglu_arguments(source: Source, lead: Lead, n: int, m: int) -> Bound:
@@ -24,7 +25,7 @@ def swiglu_cases(rng: Generator) -> Iterator[Case]:
         yield Case(label, layers.swiglu_forward, layers.swiglu_backward, args)
 
 
-_backward = layers.swiglu_backward
+_backward = swiglu._swiglu_backward
 
 
 SWIGLU_MISTAKES = [
@@ -86,7 +87,7 @@ SWIGLU_MISTAKES = [
         "the gate multiplied by up in place, over the activation that is kept",
         "It saves the largest array of the block, and y is right.",
         "dup is off by a factor up: the activation in the cache is y.",
-        layers.swiglu_forward,
+        swiglu._swiglu,
         "return activation * up, Swiglu",
         "activation *= up\n    return activation.copy(), Swiglu",
         cause="factor",

@@ -1,0 +1,91 @@
+"""A layer that treats each row by itself, some rows at a time.
+
+A function of many rows passes over memory once for every operation in it. Over as many rows as the
+cache holds, only its argument and its result travel; and rows that do not know of each other can be
+on several cores, as many as :func:`npllm.threads.blas_held` grants. The layer itself stays as it
+reads: it is called with the rows of a piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from npllm.layers.arrays import Array, Shape, as_rows, check_shape
+from npllm.threads import on_cores
+
+PIECE = 2**17  # numbers: 512 KB in float32
+
+Cache = TypeVar("Cache")
+
+
+class Pieces(NamedTuple):
+    """The cache of a layer that was computed in pieces."""
+
+    slices: list[slice]
+    caches: list[Any]
+    shape: Shape
+
+
+def forward_in_pieces(
+    forward: Callable[..., tuple[Array, Cache]], *arrays: Array
+) -> tuple[Array, Cache | Pieces]:
+    """Return what ``forward(*arrays)`` returns, computed some rows at a time.
+
+    Args:
+        forward: a pair's forward, in which each row of the result is made of the same row of the
+            arrays.
+        arrays: (..., E), all of one shape.
+
+    >>> y, cache = forward_in_pieces(lambda x: (x * x, x), np.full((3, PIECE), 2.0))
+    >>> y.shape, len(cache.slices)
+    ((3, 131072), 3)
+    """
+    shape = arrays[0].shape
+    if arrays[0].size <= PIECE or len(shape) < 2:
+        return forward(*arrays)
+    rows = [as_rows(array) for array in arrays]
+    size = max(1, PIECE // shape[-1])
+    slices = [slice(start, start + size) for start in range(0, len(rows[0]), size)]
+    y = np.empty(rows[0].shape, np.result_type(*arrays))
+
+    def run(piece: slice) -> Cache:
+        y[piece], cache = forward(*(array[piece] for array in rows))
+        return cache
+
+    return y.reshape(shape), Pieces(slices, on_cores(run, slices), shape)
+
+
+def backward_in_pieces(
+    backward: Callable[[Array, Cache], tuple[Array, ...]],
+    dy: Array,
+    cache: Cache | Pieces,
+    arrays: int = 1,
+) -> tuple[Array, ...]:
+    """Return what the pair's ``backward(dy, cache)`` returns.
+
+    Args:
+        backward: returns the gradients of the arrays that were cut, and then of what all rows
+            share, which are added up.
+        dy: (..., E).
+        cache: what :func:`forward_in_pieces` returned.
+        arrays: how many were cut.
+    """
+    if not isinstance(cache, Pieces):
+        return backward(dy, cache)
+    check_shape(dy, cache.shape, "dy")
+    rows = as_rows(dy)
+    gradients = [np.empty_like(rows) for _ in range(arrays)]
+
+    def run(numbered: tuple[slice, Cache]) -> tuple[Array, ...]:
+        piece, own = numbered
+        found = backward(rows[piece], own)
+        for gradient, part in zip(gradients, found, strict=False):
+            gradient[piece] = part
+        return found[arrays:]
+
+    shares = on_cores(run, list(zip(cache.slices, cache.caches, strict=True)))
+    sums = [np.sum(parts, axis=0) for parts in zip(*shares, strict=True)]
+    return *(gradient.reshape(cache.shape) for gradient in gradients), *sums
