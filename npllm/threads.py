@@ -72,7 +72,7 @@ def on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
     thread in each meanwhile.
     """
     cores = min(_held() or 1, len(items))
-    if cores == 1:
+    if cores <= 1:
         return [function(item) for item in items]
     with blas_held(1):
         return list(_threads(cores).map(function, items))

@@ -55,7 +55,7 @@ class AttentionCache(NamedTuple):
     weights: Array  # (..., Tq, Tk)
     softmax: SoftmaxCache
     dropped: Array  # (..., Tq, Tk), the weights after dropout
-    dropout: DropoutCache
+    dropout: DropoutCache | None
     y_shape: Shape
     return_weights: bool
 
@@ -139,9 +139,12 @@ def attention_forward(
         scores = scores + bias.astype(scores.dtype)
     visible = Sight(mask, causal, window, offset).of(*scores.shape[-2:])
     if visible is not None:
-        scores = np.where(visible, scores, np.asarray(-np.inf, scores.dtype))
+        np.copyto(scores, -np.inf, where=~visible)
     weights, softmax_cache = softmax_forward(scores)
-    dropped, dropout_cache = dropout_forward(weights, p=dropout, rng=rng)
+    dropped: Array = weights
+    dropout_cache: DropoutCache | None = None
+    if dropout:
+        dropped, dropout_cache = dropout_forward(weights, p=dropout, rng=rng)
     y = dropped @ v  # (..., Tq, Dv)
     cache = AttentionCache(
         q,
@@ -174,7 +177,9 @@ def attention_backward(dy: Any, cache: AttentionCache) -> tuple[Array, ...]:
     ddropped = dy @ v.swapaxes(-1, -2)  # (..., Tq, Tk)
     dv = dropped.swapaxes(-1, -2) @ dy  # (..., Tk, Dv)
     # dropped = dropout(weights)
-    dweights = dropout_backward(unbroadcast(ddropped, dropped.shape), dropout_cache)
+    dweights = unbroadcast(ddropped, dropped.shape)
+    if dropout_cache is not None:
+        dweights = dropout_backward(dweights, dropout_cache)
     if dweights_returned is not None:
         check_shape(dweights_returned, dweights.shape, "dweights")
         dweights += dweights_returned

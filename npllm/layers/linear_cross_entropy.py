@@ -19,6 +19,7 @@ import numpy.typing as npt
 from npllm.layers.arrays import Array, Ids, Mask, Shape, as_rows, check_ids, check_shape
 from npllm.layers.linear import linear_forward
 from npllm.layers.softmax import row_shift
+from npllm.threads import on_cores
 
 LOGITS = 2**22  # that may always be held: 16 MB in float32
 PIECE = 2**17  # logits that become p - y at a time: 512 KB in float32
@@ -174,9 +175,9 @@ def _stretches(cache: LinearCrossEntropyCache) -> Iterator[tuple[slice, Array, A
 
 def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:
     """Return the summed cross-entropy of the rows that are kept, and leave p - y in the logits."""
-    loss = np.zeros((), logits.dtype)
     size = max(1, PIECE // logits.shape[1])
-    for start in range(0, len(logits), size):
+
+    def run(start: int) -> Array:
         piece = slice(start, start + size)
         p, counted = logits[piece], kept[piece].astype(logits.real.dtype)
         target = np.arange(len(p)), ids[piece]
@@ -186,7 +187,9 @@ def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:
         np.exp(p, out=p)
         total = p.sum(axis=-1)
         total[total == 0] = 1
-        loss += (np.log(total) - at_target).sum(where=kept[piece])
         p *= (counted / total)[:, None]
         p[target] -= counted
-    return loss
+        return (np.log(total) - at_target).sum(where=kept[piece])
+
+    losses = on_cores(run, range(0, len(logits), size))
+    return np.sum(losses, dtype=logits.dtype)

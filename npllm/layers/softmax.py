@@ -32,7 +32,8 @@ def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
     if x.ndim == 0:
         raise ValueError("x must have an axis to run along, got shape ()")
     shift = row_shift(x, axis)
-    e = np.exp(x - shift)
+    e = x - shift
+    np.exp(e, out=e)
     return shift, e, e.sum(axis=axis, keepdims=True)
 
 
@@ -57,7 +58,9 @@ def softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     From dy_j / dx_i = y_j (delta_ij - y_i).
     """
     y, axis = cache
-    return y * (dy - (y * dy).sum(axis=axis, keepdims=True))
+    dx = y * dy
+    dx -= y * dx.sum(axis=axis, keepdims=True)
+    return dx
 
 
 def log_softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]:

@@ -21,11 +21,13 @@ from npllm.layers.attention import (
     attention_forward,
     check_attention,
 )
+from npllm.threads import on_cores
 
 Part = TypeVar("Part", Array, Mask)
 
-# Scores at a time: few enough to stay near the processor, enough to keep it busy.
-SCORES = 2**19
+# Scores at a time: few enough to stay in the cache, and those of so many queries at least that the
+# products are worth it.
+SCORES, QUERIES = 2**17, 128
 
 
 class Tile(NamedTuple):
@@ -62,7 +64,7 @@ def tiled_attention_forward(
     offset: int = 0,
     scale: float | None = None,
     softcap: float | None = None,
-    scores: int = SCORES,
+    scores: int | None = None,
 ) -> tuple[Array, TiledCache]:
     """Apply what :func:`npllm.layers.attention_forward` applies, with the same arguments.
 
@@ -77,7 +79,8 @@ def tiled_attention_forward(
         offset: as there.
         scale: as there.
         softcap: as there.
-        scores: how many scores a block may hold; it holds one query's at least.
+        scores: how many scores a block may hold; it holds one query's at least. Where None, 2^17
+            or those of 128 queries.
 
     Returns:
         y of shape (..., Tq, Dv), and the cache of :func:`tiled_attention_backward`, which holds
@@ -95,11 +98,14 @@ def tiled_attention_forward(
     lead = check_attention(q, k, v, mask, bias)
     tq, tk = q.shape[-2], k.shape[-2]
     sight = Sight(mask, causal, window, offset)
-    tiles = _tiles(lead, tq, tk, sight, scores)
+    tiles = _tiles(lead, tq, tk, sight, max(SCORES, QUERIES * tk) if scores is None else scores)
     y = np.empty((*lead, tq, v.shape[-1]), q.dtype)
     cache = TiledCache(q, k, v, bias, sight, scale, softcap, tiles, y.shape)
-    for tile in tiles:
+
+    def run(tile: Tile) -> None:
         y[tile.lead][tile.rows], _ = _block(cache, tile)
+
+    on_cores(run, tiles)
     return y, cache
 
 
@@ -117,15 +123,30 @@ def tiled_attention_backward(dy: Array, cache: TiledCache) -> tuple[Array, ...]:
     check_shape(dy, cache.y_shape, "dy")
     everything = slice(None)
     gradients = [np.zeros_like(a) for a in (q, k, v, bias) if a is not None]
-    for tile in cache.tiles:
-        index, rows, keys = tile
-        _, block = _block(cache, tile)
-        cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
-        parts = attention_backward(dy[index][rows], block)
-        for i, part in enumerate(parts):
-            place = _part(gradients[i], index, *cuts[i])
-            place += part
+
+    def run(tiles: list[Tile]) -> None:
+        for tile in tiles:
+            index, rows, keys = tile
+            _, block = _block(cache, tile)
+            cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
+            parts = attention_backward(dy[index][rows], block)
+            for i, part in enumerate(parts):
+                place = _part(gradients[i], index, *cuts[i])
+                place += part
+
+    on_cores(run, _apart(cache))
     return tuple(gradients)
+
+
+def _apart(cache: TiledCache) -> list[list[Tile]]:
+    """Return the tiles in groups that add to no gradient of each other's, in their order."""
+    if cache.bias is not None:
+        return [cache.tiles]
+    groups: dict[tuple[Shape, ...], list[Tile]] = {}
+    for tile in cache.tiles:
+        shared = tuple(_own(array, tile.lead) for array in (cache.k, cache.v))
+        groups.setdefault(shared, []).append(tile)
+    return list(groups.values())
 
 
 def _block(cache: TiledCache, tile: Tile) -> tuple[Array, AttentionCache]:
@@ -170,10 +191,15 @@ def _tiles(lead: Shape, tq: int, tk: int, sight: Sight, scores: int) -> list[Til
 def _part(array: Part, index: Shape, rows: slice, columns: slice) -> Part:
     """Return a view of what a tile sees; an axis of size 1 is broadcast, and stays whole."""
     array = np.atleast_2d(array)
-    *lead, height, width = array.shape
-    own = index[len(index) - len(lead) :]
-    place: list[Any] = [own[axis] % size for axis, size in enumerate(lead)]
-    return array[tuple(place + [_cut(rows, height), _cut(columns, width)])]
+    height, width = array.shape[-2:]
+    place: tuple[Any, ...] = (*_own(array, index), _cut(rows, height), _cut(columns, width))
+    return array[place]
+
+
+def _own(array: Array, index: Shape) -> Shape:
+    """Return the index of an array's leading axes, some of which are broadcast."""
+    lead = array.shape[:-2]
+    return tuple(i % size for i, size in zip(index[len(index) - len(lead) :], lead, strict=True))
 
 
 def _cut(part: slice, size: int) -> slice:

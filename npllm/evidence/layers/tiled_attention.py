@@ -86,7 +86,7 @@ TILED_ATTENTION_MISTAKES = [
         _backward,
         _again,
         "sight = cache.sight._replace(offset=cache.sight.offset - rows.start + keys.start)\n"
-        "        _, block = _block(cache._replace(sight=sight), tile)",
+        "            _, block = _block(cache._replace(sight=sight), tile)",
         cause="slices",
     ),
     Mistake(
@@ -96,9 +96,9 @@ TILED_ATTENTION_MISTAKES = [
         "Tq // size blocks: with sizes that are powers of two nothing is left over.",
         "Zero for the last query; keys and values lack its share.",
         _backward,
-        "for tile in cache.tiles:",
+        "for tile in tiles:",
         "full = cache.tiles[0].rows.stop\n"
-        "    for tile in (t for t in cache.tiles if t.rows.stop - t.rows.start == full):",
+        "        for tile in (t for t in tiles if t.rows.stop - t.rows.start == full):",
         cause="zero",
     ),
     Mistake(
