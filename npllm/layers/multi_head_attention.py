@@ -22,6 +22,7 @@ from npllm.layers.attention import (
     attention_forward,
     attention_weights,
 )
+from npllm.layers.growing import GrowingPair
 from npllm.layers.rotary import RotaryCache, rotary_backward, rotary_forward
 from npllm.layers.tiled_attention import (
     TiledCache,
@@ -82,7 +83,8 @@ def multi_head_attention_forward(
         rotary: cos and sin of the positions of q and k (Tq = Tk), and whether the pairs are
             interleaved, see :func:`npllm.layers.rotary_forward`; not turned where None.
         past: keys and values of earlier steps, (B, K, P, D) and (B, K, P, Dv), as an earlier call
-            returned them; constants. The first query then stands at position P.
+            returned them; constants. The first query then stands at position P. Those of a
+            :class:`npllm.layers.growing.GrowingPair` grow in place.
         sight: which of the P + Tk keys a query may see, its mask (B, N, Tq, P + Tk) or what
             broadcasts to that; its offset follows from the past.
         bias: broadcasts to (B, N, Tq, P + Tk).
@@ -118,7 +120,9 @@ def multi_head_attention_forward(
         kh, k_cache = rotary_forward(kh, cos, sin, interleaved=interleaved)
         rotary_caches = (q_cache, k_cache)
     keys, values = kh, vh  # (B, K, P + Tk, D or Dv)
-    if past is not None:
+    if isinstance(past, GrowingPair):
+        keys, values = past = past.extended(kh, vh)
+    elif past is not None:
         keys = np.concatenate([past[0], kh], axis=2)
         values = np.concatenate([past[1], vh], axis=2)
     past_steps = keys.shape[2] - kh.shape[2]
@@ -143,7 +147,7 @@ def multi_head_attention_forward(
     )
     # y is (B, K, G, Tq, Dv)
     bias_shape = None if bias is None else bias.shape
-    kept = (keys.copy(), values.copy())
+    kept = past if isinstance(past, GrowingPair) else (keys.copy(), values.copy())
     return (_joined(y), kept), MultiHeadAttentionCache(
         cache, rotary_caches, past_steps, bias_shape, y.shape
     )

@@ -28,6 +28,7 @@ from npllm.layers.arrays import Array, Ids, check_ids
 from npllm.layers.attention import Sight
 from npllm.layers.dropout import DropoutCache, RowsOfDraws
 from npllm.layers.embedding import EmbeddingCache
+from npllm.layers.growing import GrowingPair
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import Rotary
 from npllm.models.language_model import LossAndGradients, Views, last_tokens
@@ -169,7 +170,8 @@ class Transformer(ABC):
             own = {name: p[self.BLOCK.format(n) + name] for name in self._block}
             past = None if state is None else state.blocks[n]
             (x, kept), cache = self.block_forward(x, own, **sizes, past=past, options=options)
-            blocks.append(kept)
+            # a text that is read to be written on: the next token's go behind these
+            blocks.append(kept if keep or isinstance(kept, GrowingPair) else GrowingPair.of(*kept))
             if keep:
                 caches.append(cache)
         h, norm = self.norm_forward(x)

@@ -1,0 +1,93 @@
+"""Keys and values that grow in place: every pair stays what it was."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from layer_checks import assert_close
+
+from npllm.evidence.source import Source
+from npllm.layers import multi_head_attention_forward
+from npllm.layers.attention import Sight
+from npllm.layers.growing import GrowingPair
+
+
+def drawn(source, steps):
+    return source.normal(2, 3, steps, 4), source.normal(2, 3, steps, 5)
+
+
+@given(
+    seed=st.integers(0, 99),
+    moves=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 4)), max_size=20),
+)
+def test_every_pair_stays_what_it_was(seed, moves):
+    source = Source(seed)
+    start = drawn(source, 2)
+    pairs, expected = [GrowingPair.of(*start)], [start]
+    for origin, steps in moves:  # go on from any pair that there is
+        origin %= len(pairs)
+        new = drawn(source, steps)
+        pairs.append(pairs[origin].extended(*new))
+        both = zip(expected[origin], new, strict=True)
+        expected.append(tuple(np.concatenate(arrays, axis=2) for arrays in both))
+    for pair, (keys, values) in zip(pairs, expected, strict=True):
+        assert_close(tuple(pair), (keys, values), tolerance=0)
+
+
+def test_the_newest_grows_in_place_and_an_older_one_does_not():
+    source = Source()
+    pair = GrowingPair.of(*drawn(source, 5)).extended(*drawn(source, 1))
+    newest = pair
+    for _ in range(4):
+        newest = newest.extended(*drawn(source, 1))
+        assert np.shares_memory(newest[0], pair[0])
+    assert not np.shares_memory(pair.extended(*drawn(source, 1))[0], pair[0])
+    # as seldom copied as the size doubles
+    buffers = {id(newest._buffers)}
+    for _ in range(1000):
+        newest = newest.extended(*drawn(source, 1))
+        buffers.add(id(newest._buffers))
+    assert len(buffers) < 12
+
+
+def test_one_of_many_threads_has_what_is_behind():
+    source = Source()
+    pair = GrowingPair.of(*drawn(source, 4)).extended(*drawn(source, 1))
+    news = [drawn(source, 1) for _ in range(8)]
+    together, found = threading.Barrier(8), [None] * 8
+
+    def extend(n):
+        together.wait(60)
+        found[n] = pair.extended(*news[n])
+
+    threads = [threading.Thread(target=extend, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for extended, (keys, _) in zip(found, news, strict=True):
+        assert_close(extended[0][:, :, 5:], keys, tolerance=0)
+    assert sum(np.shares_memory(extended[0], pair[0]) for extended in found) == 1
+
+
+def test_copies_are_pairs_of_their_own():
+    pair = GrowingPair.of(*drawn(Source(), 4)).extended(*drawn(Source(1), 1))
+    for other in (copy.deepcopy(pair), pickle.loads(pickle.dumps(pair))):
+        assert_close(tuple(other), tuple(pair), tolerance=0)
+        assert_close(other.extended(*drawn(Source(2), 1))[0][:, :, :5], pair[0], tolerance=0)
+        assert not np.shares_memory(other[0], pair[0])
+
+
+def test_attention_over_it_is_that_over_arrays():
+    source = Source()
+    q, k, v = (source.normal(2, 3, 8) for _ in range(3))
+    past = (source.normal(2, 2, 5, 4), source.normal(2, 2, 5, 4))
+    sight = Sight(causal=True)
+    (y, kept), _ = multi_head_attention_forward(q, k, v, 2, past=past, sight=sight)
+    growing = GrowingPair.of(*(np.array(a) for a in past))
+    (same, grown), _ = multi_head_attention_forward(q, k, v, 2, past=growing, sight=sight)
+    assert isinstance(grown, GrowingPair)
+    assert_close((same, tuple(grown)), (y, kept), tolerance=0)
