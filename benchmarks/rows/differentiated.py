@@ -43,9 +43,11 @@ def named(layer: Layer, y: object, gradients: Sequence[object]) -> Arrays:
 
 
 def npllm(layer: Layer, task: Task) -> Work:
-    """Return npllm's pair, BLAS held to the cores."""
+    """Return npllm's pair, with the cores, and with the memory of the repetition before."""
+    from npllm.heap import keep_freed_memory
     from npllm.threads import blas_held
 
+    keep_freed_memory()  # as in training
     task.stack.enter_context(blas_held(task.cores))
     forward, backward = layer.npllm()
     dy = task.inputs.pop("dy")
