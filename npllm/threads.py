@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_NAME = "npllm-core"
 _LOCK = threading.RLock()
 _HOLDS: dict[object, int] = {}  # those in force, the latest last; they may end in any order
 _BEFORE: list[threadpool_limits] = []  # what restores BLAS once none is in force
@@ -72,7 +73,7 @@ def on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
     thread in each meanwhile.
     """
     cores = min(_held() or 1, len(items))
-    if cores <= 1:
+    if cores <= 1 or threading.current_thread().name.startswith(_NAME):  # within another's item
         return [function(item) for item in items]
     with blas_held(1):
         return list(_threads(cores).map(function, items))
@@ -82,7 +83,7 @@ def on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
 def _threads(cores: int) -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor
 
-    return ThreadPoolExecutor(cores, "npllm")
+    return ThreadPoolExecutor(cores, _NAME)
 
 
 def _held() -> int | None:

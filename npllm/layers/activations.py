@@ -77,7 +77,6 @@ class GeluCache(NamedTuple):
     """What the backward needs of the forward."""
 
     x: Array
-    phi: Array
     approximate: Literal["none", "tanh"]
 
 
@@ -103,18 +102,22 @@ def gelu_forward(
 
 
 def _gelu(x: Array, approximate: Literal["none", "tanh"]) -> tuple[Array, GeluCache]:
+    return x * _phi(x, approximate), GeluCache(x, approximate)
+
+
+def _phi(x: Array, approximate: Literal["none", "tanh"]) -> Array:
     if approximate == "none":
-        phi = 0.5 * (1 + special.erf(x * math.sqrt(0.5)))
+        phi: Array = special.erf(x * math.sqrt(0.5))
     else:
         u = x * x
         u *= 0.044715
         u += 1
         u *= x  # x + 0.044715 x^3
         u *= math.sqrt(2 / math.pi)
-        phi = np.tanh(u)
-        phi += 1
-        phi *= 0.5
-    return x * phi, GeluCache(x, phi, approximate)
+        phi = np.tanh(u, out=u)
+    phi += 1
+    phi *= 0.5
+    return phi
 
 
 def gelu_backward(dy: Array, cache: GeluCache | Pieces) -> Array:
@@ -128,7 +131,8 @@ def gelu_backward(dy: Array, cache: GeluCache | Pieces) -> Array:
 
 
 def _gelu_backward(dy: Array, cache: GeluCache) -> tuple[Array]:
-    x, phi, approximate = cache
+    x, approximate = cache
+    phi = _phi(x, approximate)  # less memory travels than if it were kept
     if approximate == "none":
         slope = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
     else:

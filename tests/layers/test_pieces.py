@@ -72,6 +72,16 @@ def test_items_are_spread_over_the_cores_that_are_held(cores):
     assert len({name for _, name in results}) == cores
 
 
+def test_items_within_an_item_are_not_spread():
+    def outer(n):
+        with blas_held(2):
+            return on_cores(lambda m: threading.current_thread().name, [0, 1])
+
+    with blas_held(2):
+        for names in on_cores(outer, range(4)):
+            assert len(set(names)) == 1
+
+
 def test_an_error_in_a_piece_is_the_callers():
     with blas_held(2), pytest.raises(ZeroDivisionError):
         on_cores(lambda n: 1 // n, [1, 0, 2])

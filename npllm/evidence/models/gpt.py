@@ -330,7 +330,7 @@ GPT_BLOCK_MISTAKES = [
         "The mlp's second map, which comes before it in the backward, is right to all digits.",
         _gpt,
         "gelu_backward(dm, gelu)",
-        'gelu_backward(dm, (*gelu[:2], "none"))',
+        'gelu_backward(dm, gelu._replace(approximate="none"))',
         cause="epsilon",
     ),
     Mistake(
