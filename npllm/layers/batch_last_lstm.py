@@ -82,9 +82,11 @@ def batch_last_lstm_forward(
     blocks = [weight_hh]
     if bias_ih is not None and bias_hh is not None:
         blocks.append((bias_ih + bias_hh)[:, None])
-    width, table = 0, weight_ih * half  # (4H, I)
+    width = 0
     if ids is None:
         blocks, width, dtype = [weight_ih, *blocks], x.shape[2], x.dtype
+    else:
+        table = weight_ih * half  # (4H, I)
     joined = np.concatenate(blocks, axis=1) * half  # (4H, K)
     columns = np.empty((steps + 1, joined.shape[1], batch), dtype)
     if ids is None:

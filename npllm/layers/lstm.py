@@ -1,8 +1,8 @@
 """The LSTM over a batch of sequences: stacked layers, both directions, lengths, states in and out.
 
 The equations are those of :mod:`npllm.layers.lstm_cell`. One layer in one direction is
-:mod:`npllm.layers.batch_last_lstm` or, with peepholes, :mod:`npllm.layers.unrolled_lstm`; here the
-layers and directions are put together.
+:mod:`npllm.layers.batch_last_lstm` or, with peepholes or for a few positions,
+:mod:`npllm.layers.unrolled_lstm`; here the layers and directions are put together.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from npllm.layers.unrolled_lstm import (
     unrolled_lstm_forward,
 )
 
+# Positions T B below which what batch_last_lstm prepares costs more than it saves.
+FEW = 8
 # A direction's weights, in the order of its arguments.
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch", "weight_hr")
 
@@ -129,10 +131,11 @@ def lstm_forward(
         y = np.where(real, y, np.zeros((), y.dtype))
     h0, c0 = _initial_state(state, layers, weights, batch, single)
     names = [name for name in NAMES if f"{name}_{layers[0][0]}" in weights]
+    plain = "weight_ch" in names or steps * batch < FEW
     words: Words | EmbeddingCache | None = None
     if embedding is not None:
         # (T, B, I), or (T, B) as it is
-        weights, y, words = _read(y, embedding, weights, layers[0], "weight_ch" in names)
+        weights, y, words = _read(y, embedding, weights, layers[0], plain)
     directions: list[BatchLastCache | UnrolledLSTMCache] = []
     dropouts: list[DropoutCache] = []
     h_n, c_n = [], []
@@ -146,7 +149,7 @@ def lstm_forward(
             k, reverse = len(directions), suffix.endswith("_reverse")
             own = _picked(weights, names, suffix, width, c0.shape[-1], h0.shape[-1])
             forward: Callable[..., Any] = batch_last_lstm_forward
-            if "weight_ch" in own:
+            if plain:
                 forward = unrolled_lstm_forward
             seen = _reversed(y, lengths) if reverse else y
             (out, (h, c)), direction = forward(seen, h0[k], c0[k], **own, lengths=lengths)
@@ -236,14 +239,14 @@ def _read(
     embedding: Array,
     weights: Mapping[str, Array],
     suffixes: list[str],
-    peepholes: bool,
+    plain: bool,
 ) -> tuple[Mapping[str, Array], Array, Words | EmbeddingCache]:
     """Return the weights, what the first layer is given, and what the backward needs of the words.
 
     A vocabulary not much larger than the embedding is wide stays ids: x is one-hot.
     """
     ids, (size, width) = check_ids(ids, len(embedding), "x"), embedding.shape
-    if peepholes or size > 1.5 * width or size > ids.size:
+    if plain or size > 1.5 * width or size > ids.size:
         x, lookup = embedding_forward(ids, embedding)
         return weights, x, lookup
     first = {name: weights[name] for name in (f"weight_ih_{suffix}" for suffix in suffixes)}

@@ -330,10 +330,9 @@ def layer_normalization(
         flat_from(X, axis),
         (None if a is None else a.ravel() for a in (Scale, B)),
     )
-    y, (normal, scale, *_) = layers.layer_norm_forward(rows, weight, bias, eps=epsilon)
-    mean = rows - normal / scale  # the same at every place of a row
+    y, (_, mean, scale, *_) = layers.layer_norm_forward(rows, weight, bias, eps=epsilon)
     kept = (*X.shape[: axis % X.ndim], *[1] * (X.ndim - axis % X.ndim))
-    return y.reshape(X.shape), mean[..., :1].reshape(kept), scale.reshape(kept)
+    return y.reshape(X.shape), mean.reshape(kept), scale.reshape(kept)
 
 
 def rms_normalization(X: Array, scale: Array, *, axis: int = -1, epsilon: float = 1e-5) -> Outputs:
