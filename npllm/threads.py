@@ -72,7 +72,8 @@ def on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
     It is for functions that spend their time in NumPy, which lets go of Python's lock. BLAS has one
     thread in each meanwhile.
     """
-    cores = min(_held() or 1, len(items))
+    with _LOCK:
+        cores = min(_held() or 1, len(items))
     if cores <= 1 or threading.current_thread().name.startswith(_NAME):  # within another's item
         return [function(item) for item in items]
     with blas_held(1):
@@ -84,6 +85,17 @@ def _threads(cores: int) -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor
 
     return ThreadPoolExecutor(cores, _NAME)
+
+
+def _after_fork() -> None:
+    """Forget the parent's threads, and what one of them may have held."""
+    global _LOCK
+    _LOCK = threading.RLock()
+    _threads.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _held() -> int | None:

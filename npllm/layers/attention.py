@@ -139,6 +139,8 @@ def attention_forward(
         scores = scores + bias.astype(scores.dtype)
     visible = Sight(mask, causal, window, offset).of(*scores.shape[-2:])
     if visible is not None:
+        shape = np.broadcast_shapes(scores.shape, visible.shape)
+        scores = scores if shape == scores.shape else np.broadcast_to(scores, shape).copy()
         np.copyto(scores, -np.inf, where=~visible)
     weights, softmax_cache = softmax_forward(scores)
     dropped: Array = weights

@@ -117,7 +117,7 @@ def batch_last_lstm_forward(
     gates = gates.reshape(steps, 4, hidden, batch)
     weights = (weight_ih, weight_hh, bias_ih is not None, weight_hr)
     cache = BatchLastCache(columns, ids, *weights, lengths, gates, cells, tanh_cells, unprojected)
-    y = h[1:].swapaxes(1, 2)  # (T, B, P)
+    y = np.ascontiguousarray(h[1:].swapaxes(1, 2))  # (T, B, P)
     if lengths is None:
         return (y, (h[-1].T, cells[-1].T)), cache
     ends = lengths, slice(None), np.arange(batch)
@@ -138,7 +138,9 @@ def batch_last_lstm_backward(
     """
     columns, ids, weight_ih, weight_hh, has_bias, weight_hr, lengths, gates, *_ = cache
     steps, _, hidden, batch = gates.shape
-    dout, (dh_n, dc_n) = checked_cotangents(dy, (steps, batch, weight_hh.shape[1]), hidden)
+    dout, (dh_n, dc_n) = checked_cotangents(
+        dy, (steps, batch, weight_hh.shape[1]), hidden, columns.dtype
+    )
     if lengths is not None:
         # y = where(real, h, 0)
         dout = np.where(_real(steps, lengths), dout, 0)

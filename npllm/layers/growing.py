@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, check_shape
 
 
 class GrowingPair(tuple[Array, Array]):
@@ -45,23 +45,30 @@ class GrowingPair(tuple[Array, Array]):
         Args:
             keys: (B, K, T, D).
             values: (B, K, T, Dv).
+
+        Raises:
+            ValueError: the shapes do not fit.
         """
         steps = self[0].shape[2]
         end = steps + keys.shape[2]
         if end == steps:
             return self
+        for name, old, new in zip(("keys", "values"), self, (keys, values), strict=True):
+            check_shape(new, (*old.shape[:2], end - steps, old.shape[3]), name)
         buffers, claimed, claim = self._buffers, self._claimed, object()
-        room = end <= buffers[0].shape[2]
+        dtypes = [np.result_type(old, new) for old, new in zip(self, (keys, values), strict=True)]
+        room = end <= buffers[0].shape[2] and dtypes == [buffer.dtype for buffer in buffers]
         # one step, also between threads: the first to go on from a length has what is behind it
         if not room or claimed.setdefault(steps, claim) is not claim:
             size = max(end, 2 * steps)
-            buffers, claimed = (_enlarged(self[0], size), _enlarged(self[1], size)), {}
+            one, other = (_enlarged(a, size, d) for a, d in zip(self, dtypes, strict=True))
+            buffers, claimed = (one, other), {}
         for buffer, new in zip(buffers, (keys, values), strict=True):
             buffer[:, :, steps:end] = new
         return self._within(buffers, claimed, end)
 
 
-def _enlarged(array: Array, steps: int) -> Array:
-    buffer = np.empty((*array.shape[:2], steps, array.shape[3]), array.dtype)
+def _enlarged(array: Array, steps: int, dtype: np.dtype[np.inexact]) -> Array:
+    buffer = np.empty((*array.shape[:2], steps, array.shape[3]), dtype)
     buffer[:, :, : array.shape[2]] = array
     return buffer

@@ -71,8 +71,9 @@ def linear_cross_entropy_forward(
     """
     cache = _checked(x, weight, targets, bias, ignore_index, logits)
     loss = np.zeros((), x.dtype)
-    for _, of_stretch, _ in _stretches(cache):
+    for _, of_stretch, dlogits in _stretches(cache):
         loss += of_stretch
+        del dlogits  # before the next ones come
     return loss, cache
 
 
@@ -160,6 +161,7 @@ def _loss_and_gradients(cache: LinearCrossEntropyCache) -> tuple[Array, tuple[Ar
         for total, part in zip(sums, parts, strict=False):
             total += part
         sums = sums or parts
+        del dlogits  # before the next ones come
     sums = sums or [np.zeros_like(a) for a in (weight, bias) if a is not None]
     return loss, (dx.reshape(shape), *sums)
 
@@ -171,6 +173,7 @@ def _stretches(cache: LinearCrossEntropyCache) -> Iterator[tuple[slice, Array, A
         stretch = slice(start, start + size)
         logits, _ = linear_forward(rows[stretch], weight, bias)
         yield stretch, _entropy(logits, ids[stretch], kept[stretch]), logits
+        del logits
 
 
 def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:

@@ -56,7 +56,7 @@ def _layer_norm(
     variance = row_mean(centred, centred)  # (..., 1)
     scale = 1 / np.sqrt(variance + eps)  # (..., 1)
     normal = np.multiply(centred, scale, out=centred)
-    y = normal if weight is None else np.multiply(normal, weight, out=normal)
+    y = normal if weight is None else normal * weight
     if bias is not None:
         y += bias
     return y, LayerNormCache(x, mean, scale, weight, bias is not None)
@@ -133,9 +133,8 @@ def rms_norm_forward(
 
 def _rms_norm(x: Array, weight: Array | None, eps: float) -> tuple[Array, RMSNormCache]:
     scale = 1 / np.sqrt(row_mean(x, x) + eps)  # (..., 1)
-    y = x * scale  # (..., E)
-    if weight is not None:
-        y *= weight
+    normal = x * scale  # (..., E)
+    y = normal if weight is None else normal * weight
     return y, RMSNormCache(x, scale, weight)
 
 

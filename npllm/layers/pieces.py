@@ -49,13 +49,16 @@ def forward_in_pieces(
     rows = [as_rows(array) for array in arrays]
     size = max(1, PIECE // shape[-1])
     slices = [slice(start, start + size) for start in range(0, len(rows[0]), size)]
-    y = np.empty(rows[0].shape, np.result_type(*arrays))
+    first, cache = forward(*(array[slices[0]] for array in rows))
+    y = np.empty(rows[0].shape, first.dtype)
+    y[slices[0]] = first
 
     def run(piece: slice) -> Cache:
         y[piece], cache = forward(*(array[piece] for array in rows))
         return cache
 
-    return y.reshape(shape), Pieces(slices, on_cores(run, slices), shape)
+    caches = [cache, *on_cores(run, slices[1:])]
+    return y.reshape(shape), Pieces(slices, caches, shape)
 
 
 def backward_in_pieces(
@@ -77,15 +80,19 @@ def backward_in_pieces(
         return backward(dy, cache)
     check_shape(dy, cache.shape, "dy")
     rows = as_rows(dy)
-    gradients = [np.empty_like(rows) for _ in range(arrays)]
+    first, *others = zip(cache.slices, cache.caches, strict=True)
+    found = backward(rows[first[0]], first[1])
+    gradients = [np.empty(rows.shape, part.dtype) for part in found[:arrays]]
 
-    def run(numbered: tuple[slice, Cache]) -> tuple[Array, ...]:
-        piece, own = numbered
-        found = backward(rows[piece], own)
+    def place(piece: slice, found: tuple[Array, ...]) -> tuple[Array, ...]:
         for gradient, part in zip(gradients, found, strict=False):
             gradient[piece] = part
         return found[arrays:]
 
-    shares = on_cores(run, list(zip(cache.slices, cache.caches, strict=True)))
+    def run(numbered: tuple[slice, Cache]) -> tuple[Array, ...]:
+        piece, own = numbered
+        return place(piece, backward(rows[piece], own))
+
+    shares = [place(first[0], found), *on_cores(run, others)]
     sums = [np.sum(parts, axis=0) for parts in zip(*shares, strict=True)]
     return *(gradient.reshape(cache.shape) for gradient in gradients), *sums

@@ -140,12 +140,12 @@ def tiled_attention_backward(dy: Array, cache: TiledCache) -> tuple[Array, ...]:
 
 def _apart(cache: TiledCache) -> list[list[Tile]]:
     """Return the tiles in groups that add to no gradient of each other's, in their order."""
-    if cache.bias is not None:
-        return [cache.tiles]
-    groups: dict[tuple[Shape, ...], list[Tile]] = {}
+    q, k, v, bias, *_ = cache
+    if bias is not None or q.shape[:-2] != cache.y_shape[:-2] or k.shape[:-2] != v.shape[:-2]:
+        return [cache.tiles]  # heads share more than keys and values, or these differently
+    groups: dict[Shape, list[Tile]] = {}
     for tile in cache.tiles:
-        shared = tuple(_own(array, tile.lead) for array in (cache.k, cache.v))
-        groups.setdefault(shared, []).append(tile)
+        groups.setdefault(_own(k, tile.lead), []).append(tile)
     return list(groups.values())
 
 

@@ -117,7 +117,7 @@ def unrolled_lstm_backward(
         cache: what :func:`unrolled_lstm_forward` returned.
     """
     cells, projections, lengths, weights, x_shape, h_shape, c_shape = cache
-    dout, (dh, dc) = checked_cotangents(dy, (len(cells), *h_shape), c_shape[1])
+    dout, (dh, dc) = checked_cotangents(dy, (len(cells), *h_shape), c_shape[1], weights[0].dtype)
     dx, dweights = np.zeros(x_shape, dout.dtype), [np.zeros_like(weight) for weight in weights]
     for t in reversed(range(len(cells))):
         real = _real(t, lengths)
@@ -143,11 +143,12 @@ def _real(t: int, lengths: Ids | None) -> Mask:
 
 
 def checked_cotangents(
-    dy: tuple[Array, State | None], shape: Shape, hidden: int
+    dy: tuple[Array, State | None], shape: Shape, hidden: int, dtype: np.dtype[np.inexact]
 ) -> tuple[Array, State]:
-    """Return (dy, (dh_n, dc_n)), zeros where the pair is None, of y's shape and H cells."""
+    """Return (dy, (dh_n, dc_n)) of y's shape, H cells and a dtype, zeros where the pair is None."""
     dout, dstate = dy
     check_shape(dout, shape, "dy")
+    dout = dout.astype(np.result_type(dout, dtype), copy=False)
     batch, output_size = shape[1:]
     if dstate is None:
         return dout, (
@@ -156,4 +157,5 @@ def checked_cotangents(
         )
     check_shape(dstate[0], (batch, output_size), "dh_n")
     check_shape(dstate[1], (batch, hidden), "dc_n")
-    return dout, dstate
+    dh, dc = (d.astype(dout.dtype, copy=False) for d in dstate)
+    return dout, (dh, dc)

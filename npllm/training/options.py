@@ -73,7 +73,7 @@ class RunOptions(ABC):
     accumulate: int = option(
         1,
         "run",
-        "parts of a batch whose gradients are added up: less memory, and the same step to rounding",
+        "parts in which each process takes its rows: less memory, and the same step to rounding",
     )
     steps: int = option(800, "run", "updates of the parameters")
     seed: int = option(

@@ -9,6 +9,7 @@ locks, reads and writes. A worker ends when its parent does, since its pipe clos
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,6 +129,17 @@ class Processes:
 
     def start(self) -> None:
         """Start the others; Ctrl-C is for the parent alone."""
+        if self._others:
+            raise ValueError("the workers are already at work")
+        if multiprocessing.current_process().daemon:
+            raise ValueError("a process of a pool may start no others: set threads=1")
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
         with _interrupts_ignored():
             for rank in range(1, self._plan.count):
                 ours, theirs = self._context.Pipe()
@@ -145,7 +157,7 @@ class Processes:
         """End the others, whatever they are at."""
         for process, connection in self._others:
             connection.close()
-            process.terminate()
+            process.kill()
         for process, _ in self._others:
             process.join()
         self._others = []
@@ -183,10 +195,11 @@ def _exchange(other: tuple[Any, Any], method: str, *message: Any) -> Any:
         return getattr(connection, method)(*message)
     except (EOFError, ConnectionError):
         process.join(1)
-        code = process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        code = process.exitcode or 0
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        why = ", perhaps for lack of memory" if how == "signal 9" else ""
         raise ChildProcessError(
-            f"a worker process ended ({how}), perhaps for lack of memory: "
+            f"a worker process ended ({how}){why}: "
             "go on from the last checkpoint, with fewer threads if need be"
         ) from None
 
@@ -201,14 +214,15 @@ def _interrupts_ignored() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def _serve(connection: Any, inherited: list[Any], plan: Plan, rank: int) -> None:
     """Call what the parent sends, until it closes the pipe."""
     for end in inherited:
         end.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are for the parent, which ends this process
     keep_freed_memory()
     share = plan.share(rank)
     with blas_held(1):
@@ -218,10 +232,20 @@ def _serve(connection: Any, inherited: list[Any], plan: Plan, rank: int) -> None
             except (EOFError, ConnectionError):
                 return
             try:
-                answer = True, quietly(function, share, *own)
+                answer = pickle.dumps((True, quietly(function, share, *own)))
             except Exception as error:
-                answer = False, error
+                answer = _told(error)
             try:
-                connection.send(answer)
+                connection.send_bytes(answer)
             except ConnectionError:
                 return
+
+
+def _told(error: Exception) -> bytes:
+    """Return a failure, pickled: the error itself where it can be sent."""
+    try:
+        answer = pickle.dumps((False, error))
+        pickle.loads(answer)
+    except Exception:  # whatever a foreign class does when it is pickled
+        answer = pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+    return answer

@@ -24,8 +24,13 @@ from npllm.training.shares import Batch, Part, Result, Share, State, quietly, sl
 
 
 def usual_workers() -> int:
-    """Return how many workers there are where nobody says: one a core, at most 4."""
-    return min(available_cores(), 4)
+    """Return how many workers there are where nobody says: one a core, at most 4.
+
+    One where this process may have no children, as those of a pool may not.
+    """
+    from multiprocessing.process import current_process
+
+    return 1 if current_process().daemon else min(available_cores(), 4)
 
 
 class Team(Protocol):
@@ -91,6 +96,7 @@ class Workers:
         accumulate: in how many parts a worker takes its rows, so that it holds the activations of
             one part at a time.
         start_method: how processes are started, "fork" or "spawn"; the platform's own where None.
+            Where that is spawn, a script must begin below ``if __name__ == "__main__":``.
 
     Raises:
         ValueError: ``count`` or ``accumulate`` is below 1.
@@ -122,7 +128,11 @@ class Workers:
 
     @contextmanager
     def working(self) -> Iterator[Workers]:
-        """Hold them ready; BLAS has one thread in each, and memory that is freed is kept."""
+        """Hold them ready; BLAS has one thread in each, and memory that is freed is kept.
+
+        Raises:
+            ValueError: they are already at work, or may not be started here.
+        """
         keep_freed_memory()
         with blas_held(1):
             self._team.start()

@@ -1,6 +1,7 @@
 """Scaled dot-product attention."""
 
 import math
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -279,3 +280,19 @@ def test_offset_and_window_are_masks(seed, sizes, offset, window, causal):
     assert_close(y, plain, tolerance=0)
     dy = source.normal(tq, 2)
     assert_close(attention_backward(dy, cache), attention_backward(dy, plain_cache), tolerance=0)
+
+
+def test_a_mask_may_have_the_axes_of_the_values_alone():
+    source = Source()
+    q, k, v = source.normal(3, 4), source.normal(3, 4), source.normal(5, 3, 2)
+    mask = source.mask(5, 3, 3)
+    layer = Bound(partial(attention_forward, mask=mask), attention_backward, (q, k, v))
+    wide = Bound(
+        partial(attention_forward, mask=mask),
+        attention_backward,
+        (np.broadcast_to(q, (5, 3, 4)), np.broadcast_to(k, (5, 3, 4)), v),
+    )
+    y, _, (dq, dk, dv) = layer.run()
+    y_wide, _, (dq_wide, dk_wide, dv_wide) = wide.run()
+    expected = (y_wide, dq_wide.sum(axis=0), dk_wide.sum(axis=0), dv_wide)
+    assert_close((y, dq, dk, dv), expected, floor=1)

@@ -5,6 +5,7 @@ import pickle
 import threading
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from layer_checks import assert_close
@@ -71,6 +72,26 @@ def test_one_of_many_threads_has_what_is_behind():
     for extended, (keys, _) in zip(found, news, strict=True):
         assert_close(extended[0][:, :, 5:], keys, tolerance=0)
     assert sum(np.shares_memory(extended[0], pair[0]) for extended in found) == 1
+
+
+def test_what_does_not_fit_behind_is_refused():
+    pair = GrowingPair.of(*drawn(Source(), 4)).extended(*drawn(Source(1), 1))
+    keys, values = drawn(Source(2), 1)
+    with pytest.raises(ValueError, match=r"keys must have shape \(2, 3, 1, 4\), got \(1"):
+        pair.extended(keys[:1], values)
+    with pytest.raises(ValueError, match=r"values must have shape \(2, 3, 1, 5\), got"):
+        pair.extended(keys, values[:, :1])
+    assert_close(pair.extended(keys, values)[0][:, :, 5:], keys, tolerance=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex128])
+def test_no_digit_is_lost_to_another_dtype(dtype):
+    narrow = (a.astype(np.float32) for a in drawn(Source(), 3))
+    pair = GrowingPair.of(*narrow).extended(*(a.astype(np.float32) for a in drawn(Source(1), 1)))
+    keys, values = (a.astype(dtype) * dtype(1 + 1e-3) for a in drawn(Source(2), 1))
+    extended = pair.extended(keys, values)
+    assert_close(extended[0][:, :, 4:], keys.astype(extended[0].dtype), tolerance=0)
+    assert extended[0].dtype == np.result_type(np.float32, dtype)
 
 
 def test_copies_are_pairs_of_their_own():

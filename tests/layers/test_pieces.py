@@ -1,5 +1,7 @@
 """Layers in pieces: the same numbers, on any number of threads."""
 
+import multiprocessing
+import os
 import threading
 
 import numpy as np
@@ -10,7 +12,15 @@ from layer_checks import assert_close
 
 from npllm.evidence import ARGUMENTS
 from npllm.evidence.source import Source
-from npllm.layers import pieces
+from npllm.layers import (
+    gelu_backward,
+    gelu_forward,
+    layer_norm_backward,
+    layer_norm_forward,
+    pieces,
+    rms_norm_backward,
+    rms_norm_forward,
+)
 from npllm.layers.pieces import Pieces, forward_in_pieces
 from npllm.threads import blas_held, on_cores
 
@@ -85,3 +95,35 @@ def test_items_within_an_item_are_not_spread():
 def test_an_error_in_a_piece_is_the_callers():
     with blas_held(2), pytest.raises(ZeroDivisionError):
         on_cores(lambda n: 1 // n, [1, 0, 2])
+
+
+def test_the_result_has_the_dtype_that_it_would_have_at_once(monkeypatch):
+    x, ones = Source().normal(6, 4), np.ones((6, 4), int)
+    for forward, backward, args in [
+        (gelu_forward, gelu_backward, (ones,)),
+        (layer_norm_forward, layer_norm_backward, (ones,)),
+        (layer_norm_forward, layer_norm_backward, (x.astype(np.float32), np.ones(4))),
+        (rms_norm_forward, rms_norm_backward, (x, np.ones(4, complex))),
+    ]:
+        results = []
+        for piece in (1000, 8):
+            monkeypatch.setattr(pieces, "PIECE", piece)
+            y, cache = forward(*args)
+            results.append((y, backward(np.ones(y.shape, int), cache)))
+        assert_close(results[1], results[0], floor=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked")
+def test_a_forked_process_has_threads_of_its_own():
+    def run(queue):
+        with blas_held(2):
+            queue.put(on_cores(abs, [-1, 2, -3]))
+
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    run(queue)
+    assert queue.get(timeout=60) == [1, 2, 3]
+    child = context.Process(target=run, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == [1, 2, 3]
+    child.join()

@@ -18,6 +18,7 @@ from npllm.layers import (
 )
 from npllm.layers.attention import Sight
 from npllm.layers.tiled_attention import _tiles
+from npllm.threads import blas_held
 
 
 def configuration(seed):
@@ -181,3 +182,27 @@ def test_no_tile_holds_more_scores_than_it_may(window, causal):
     assert largest <= 2**16
     assert largest > 2**14  # and not much less
     assert sum(r.stop - r.start for _, r, _ in tiles) == 4096
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "v"),
+    [
+        ((4, 4), (4, 1), (4, 1)),
+        ((4, 4), (4, 4), (4, 4)),
+        ((), (16,), (16,)),
+        ((4, 4), (4, 1), (1, 4)),
+        ((4, 4), (), (4, 4)),
+    ],
+    ids=str,
+)
+def test_what_heads_share_adds_up_on_any_number_of_cores(q, k, v):
+    source = Source()
+    args = [source.normal(*lead, 64, 8) for lead in (q, k, v)]
+    y, cache = tiled_attention_forward(*args, causal=True, scores=512)
+    dy = Source(1).like(y)
+    expected = tiled_attention_backward(dy, cache)
+    with blas_held(4):
+        for _ in range(20):
+            again, cache = tiled_attention_forward(*args, causal=True, scores=512)
+            assert_close(again, y, tolerance=0)
+            assert_close(tiled_attention_backward(dy, cache), expected, tolerance=0)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -188,6 +189,78 @@ def test_they_can_be_started_again():
             assert workers.map(inverse, [(1,), (1,)]) == [1, 1]
         with pytest.raises(ValueError, match=r"were not started: call within working\(\)"):
             workers.map(inverse, [(1,), (1,)])
+
+
+def test_they_work_for_one_at_a_time():
+    workers = Workers(build(), count=2)
+    with workers.working():
+        with pytest.raises(ValueError, match="already at work"), workers.working():
+            pass
+        assert workers.map(inverse, [(1,), (1,)]) == [1, 1]
+
+
+def test_a_start_that_fails_leaves_nobody(monkeypatch):
+    workers = Workers(build(), count=3)
+    team = workers._team
+    started, start = [], team._context.Process.start
+
+    def failing(self):
+        if started:
+            raise OSError("no more processes")
+        started.append(self)
+        start(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(team._context.Process, "start", failing)
+        with pytest.raises(OSError, match="no more processes"), workers.working():
+            pass
+    assert started[0].exitcode is not None
+    with workers.working():
+        assert workers.map(inverse, [(1,)] * 3) == [1, 1, 1]
+
+
+class OddError(Exception):
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
+
+
+def fails(model, n):
+    if n == 1:
+        raise OddError(1, 2)
+    return threading.Lock() if n == 2 else n
+
+
+@pytest.mark.parametrize(("n", "told"), [(1, "OddError: 1 and 2"), (2, "cannot pickle")])
+def test_what_cannot_be_sent_is_told(n, told):
+    with (
+        Workers(build(), count=2).working() as workers,
+        pytest.raises((RuntimeError, TypeError), match=told),
+    ):
+        workers.map(fails, [(0,), (n,)])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_signal_that_ends_the_parent_is_for_the_parent(method):
+    with Workers(build(), count=2, start_method=method).working() as workers:
+        _, pid = workers.map(own_signal, [(0,), (0,)])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid, number)
+        assert workers.map(own_signal, [(0,), (0,)])[1] == pid
+
+
+def test_a_process_of_a_pool_works_alone(monkeypatch):
+    class Daemon:
+        daemon = True
+
+    monkeypatch.setattr("multiprocessing.process.current_process", Daemon)
+    assert usual_workers() == 1
+    monkeypatch.setattr("multiprocessing.current_process", Daemon)
+    with (
+        pytest.raises(ValueError, match="may start no others: set threads=1"),
+        Workers(build(), count=2).working(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("name", ["count", "accumulate"])
