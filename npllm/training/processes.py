@@ -9,12 +9,12 @@ locks, reads and writes. A worker ends when its parent does, since its pipe clos
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -232,7 +232,7 @@ def _serve(connection: Any, inherited: list[Any], plan: Plan, rank: int) -> None
             except (EOFError, ConnectionError):
                 return
             try:
-                answer = pickle.dumps((True, quietly(function, share, *own)))
+                answer = ForkingPickler.dumps((True, quietly(function, share, *own)))
             except Exception as error:
                 answer = _told(error)
             try:
@@ -241,11 +241,11 @@ def _serve(connection: Any, inherited: list[Any], plan: Plan, rank: int) -> None
                 return
 
 
-def _told(error: Exception) -> bytes:
+def _told(error: Exception) -> memoryview:
     """Return a failure, pickled: the error itself where it can be sent."""
     try:
-        answer = pickle.dumps((False, error))
-        pickle.loads(answer)
+        answer = ForkingPickler.dumps((False, error))
+        ForkingPickler.loads(answer)
     except Exception:  # whatever a foreign class does when it is pickled
-        answer = pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+        answer = ForkingPickler.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
     return answer
