@@ -58,12 +58,13 @@ def answer(loss: object, gradients: Mapping[str, Any], later: object) -> Arrays:
 
 
 def npllm_training(task: Task, model: LanguageModel, optimizer: Adam) -> Work:
-    """Return npllm's training: the batch in shares, one a core."""
+    """Return npllm's training: the batch in shares, one a core where that is worth it."""
     from npllm.text.batches import Batch
-    from npllm.training.workers import Workers
+    from npllm.training.workers import Workers, worthwhile_workers
 
     model.parameters.load(weights_of(task))
-    workers = Workers(model, optimizer, task.cores)
+    numbers = model.activations(task.sizes["batch"], task.sizes["steps"])
+    workers = Workers(model, optimizer, worthwhile_workers(numbers, task.cores))
     task.stack.enter_context(workers.working())
     batches = [Batch(x, y, continues=False) for x, y in batches_of(task)]
 

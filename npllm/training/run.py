@@ -29,11 +29,8 @@ from npllm.training.description import describe, load_options
 from npllm.training.metrics import LARGEST_LOSS, Record, new_record, read_metrics
 from npllm.training.options import RunOptions
 from npllm.training.task import Task
-from npllm.training.workers import Workers, usual_workers
+from npllm.training.workers import Workers, usual_workers, worthwhile_workers
 
-# Numbers of a layer below which a share is not worth a process: asking and answering three times a
-# step costs more; see benchmarks/.
-SMALLEST_SHARE = 2048
 # The arrays of a carried state in a checkpoint: an LSTM's, and whatever others there may be.
 _STATES = ("state.h", "state.c")
 
@@ -115,8 +112,8 @@ class Run:
         rng = np.random.default_rng(options.seed)
         model = task.make_model(rng)
         if options.threads is None:
-            worthwhile = model.activations(options.batch_size, task.window) // SMALLEST_SHARE
-            options = replace(options, threads=max(1, min(usual_workers(), worthwhile)))
+            numbers = model.activations(options.batch_size, task.window)
+            options = replace(options, threads=worthwhile_workers(numbers, usual_workers()))
         run = cls(directory, options, task, model, rng)
         # the directory appears with its first checkpoint in it, or not at all
         directory.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,19 @@ from npllm.optim import Optimizer, clip_factor
 from npllm.threads import available_cores, blas_held
 from npllm.training.shares import Batch, Part, Result, Share, State, quietly, slices
 
+# Numbers of a layer below which a share is not worth a process: asking and answering three times a
+# step costs more, see the row lstm-small in benchmarks/.
+SMALLEST_SHARE = 2048
+
+
+def worthwhile_workers(numbers: int, most: int) -> int:
+    """Return how many workers are worth it for layers that compute so many numbers at a time.
+
+    >>> [worthwhile_workers(numbers, 4) for numbers in (8 * 64, 32 * 128, 32 * 1024)]
+    [1, 2, 4]
+    """
+    return max(1, min(most, numbers // SMALLEST_SHARE))
+
 
 def usual_workers() -> int:
     """Return how many workers there are where nobody says: one a core, at most 4.
