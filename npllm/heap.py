@@ -2,7 +2,7 @@
 
 A training step allocates the same arrays as the one before. glibc hands large blocks back to the
 system as soon as they are freed, so each step asks for tens of megabytes of fresh pages, which the
-system fills with zeros one by one: 10 to 35% of a step of section 5's model.
+system fills with zeros one by one: an eighth to a quarter of a step of section 5's model.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ What it trades for speed:
 * **batch last**: a step is one product, a = W [x; h; 1] with W = [W_ih W_hh b], (4H, I + P + 1),
   and x_t, h_(t-1) and a row of ones one below the other in one buffer. A BLAS is faster with few
   columns than with few rows, and each gate is one block of memory;
-* an x that is one-hot picks a column of W_ih: it comes as ids, and costs no product at all;
+* an x that is one-hot picks a column of W_ih: it comes as ids, and costs no product in a step;
 * all four gates take one tanh, since sigmoid(a) = (1 + tanh(a / 2)) / 2: with HALF and SHIFT
   constant over each gate, a gate is HALF * tanh(HALF * a) + SHIFT. The inner HALF is multiplied
   into W once a call. The backward uses the weights as they were given;

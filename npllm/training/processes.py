@@ -29,7 +29,7 @@ from npllm.training.shares import Result, Share, quietly, slices
 ALIGNMENT = 64  # bytes: a line of the cache
 
 
-class SharedVectors(Mapping[str, Array]):
+class SharedVectors:
     """Vectors by name, of one dtype, in memory that child processes see too."""
 
     def __init__(self, context: Any, sizes: Mapping[str, int], dtype: np.dtype[Any]) -> None:
@@ -44,12 +44,6 @@ class SharedVectors(Mapping[str, Array]):
         memory = np.frombuffer(self._block, np.uint8)
         start += -memory.ctypes.data % ALIGNMENT
         return memory[start : start + size * self._dtype.itemsize].view(self._dtype)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 @dataclass

@@ -178,6 +178,7 @@ class Run:
             DivergedError: the loss or the parameters turned NaN or infinite; the step is not taken,
                 and the last checkpoint stays.
             ValueError: another process trains the run, or has done so in the meantime.
+            ChildProcessError: a worker was killed; the last checkpoint stays.
 
         While it runs, BLAS is held to one thread in the whole process.
         """
