@@ -78,7 +78,7 @@ def rows_of(given: argparse.Namespace) -> list[Row]:
     """Return the rows that are asked for; say on the standard error which cannot be.
 
     Raises:
-        RefusedError: a name is unknown.
+        RefusedError: a name is unknown, or there is no torch.
     """
     if given.rows:
         rows = [ROWS[name] for name in known(given.rows, [*ROWS], "row")]
@@ -86,6 +86,8 @@ def rows_of(given: argparse.Namespace) -> list[Row]:
         rows = [row for row in ROWS.values() if row.rival == "torch"]
     else:
         rows = [row for row in ROWS.values() if row.quick or not given.quick]
+    if missing(PACKAGES["torch"]):
+        raise RefusedError(f"the benchmarks need torch: {INSTALL}")
     for package in dict.fromkeys(missing(name for row in rows for name in row.needs)):
         print(f"left out: rows that need {package}: {NEEDED[package]}", file=sys.stderr)
     return [row for row in rows if not missing(row.needs)]
@@ -95,15 +97,13 @@ def contenders_of(given: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
     """Return who takes part; say on the standard error who cannot.
 
     Raises:
-        RefusedError: a name is unknown; torch, which npllm is measured against, is missing.
+        RefusedError: a name is unknown.
     """
     asked = {"npllm", "torch", *(row.rival for row in rows)}
     if given.contenders:
         asked |= {*known(given.contenders, [*PACKAGES], "contender")}
     elif not given.agree and not given.quick:
         asked |= {*PACKAGES}
-    if missing(PACKAGES["torch"]):
-        raise RefusedError(f"the benchmarks need torch: {INSTALL}")
     names = [name for name in PACKAGES if name in asked]
     if absent := [name for name in names if missing(PACKAGES[name])]:
         print(f"left out: {', '.join(absent)}; to have all: {INSTALL}", file=sys.stderr)
