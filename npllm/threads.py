@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 _NAME = "npllm-core"
 _LOCK = threading.RLock()
 _HOLDS: dict[object, int] = {}  # those in force, the latest last; they may end in any order
-_BEFORE: list[threadpool_limits] = []  # what restores BLAS once none is in force
+_BLAS: list[tuple[ThreadpoolController, Any]] = []  # while any is: BLAS, and what restores it
 
 
 def available_cores() -> int:
@@ -66,15 +66,22 @@ def blas_held(threads: int | None = None) -> Iterator[None]:
             _apply(before)
 
 
+def granted_cores() -> int:
+    """Return on how many threads :func:`on_cores` would run: one within an item of another's."""
+    if threading.current_thread().name.startswith(_NAME):
+        return 1
+    with _LOCK:
+        return _held() or 1
+
+
 def on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Return the function's results, on as many threads as BLAS is held to, in the items' order.
 
     It is for functions that spend their time in NumPy, which lets go of Python's lock. BLAS has one
     thread in each meanwhile.
     """
-    with _LOCK:
-        cores = min(_held() or 1, len(items))
-    if cores <= 1 or threading.current_thread().name.startswith(_NAME):  # within another's item
+    cores = min(granted_cores(), len(items))
+    if cores <= 1:
         return [function(item) for item in items]
     with blas_held(1):
         return list(_threads(cores).map(function, items))
@@ -107,9 +114,10 @@ def _apply(before: int | None) -> None:
     threads = _held()
     if threads == before:
         return
-    if before is None:
-        _BEFORE.append(threadpool_limits(threads, "blas"))
+    if before is None:  # to look for the libraries takes twenty times as long as to tell them
+        blas = ThreadpoolController()
+        _BLAS.append((blas, blas.limit(limits=threads, user_api="blas")))
     elif threads is None:
-        _BEFORE.pop().restore_original_limits()
+        _BLAS.pop()[1].restore_original_limits()
     else:
-        threadpool_limits(threads, "blas")
+        _BLAS[0][0].limit(limits=threads, user_api="blas")

@@ -14,6 +14,8 @@ from scipy import special
 from npllm.layers.arrays import Array, Mask
 from npllm.layers.pieces import Pieces, backward_in_pieces, forward_in_pieces
 
+ROOT = math.sqrt(2 / math.pi)
+
 
 def sigmoid(x: Array) -> Array:
     """Return 1 / (1 + exp(-x)), without overflow and to full relative precision at both ends."""
@@ -110,11 +112,10 @@ def _phi(x: Array, approximate: Literal["none", "tanh"]) -> Array:
         phi: Array = special.erf(x * math.sqrt(0.5))
     else:
         u = x * x
-        u *= 0.044715
-        u += 1
-        u *= x  # x + 0.044715 x^3
-        u *= math.sqrt(2 / math.pi)
-        phi = np.tanh(u, out=u)
+        u *= 0.044715 * ROOT
+        u += ROOT
+        u *= x  # sqrt(2 / pi) (x + 0.044715 x^3)
+        phi = np.tanh(u)
     phi += 1
     phi *= 0.5
     return phi
@@ -134,11 +135,17 @@ def _gelu_backward(dy: Array, cache: GeluCache) -> tuple[Array]:
     x, approximate = cache
     phi = _phi(x, approximate)  # less memory travels than if it were kept
     if approximate == "none":
-        slope = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+        slope = np.exp(-0.5 * x * x)
+        slope *= 1 / math.sqrt(2 * math.pi)
     else:
-        du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
-        slope = 2 * phi * (1 - phi) * du
-    return (dy * (phi + x * slope),)
+        slope = x * x
+        slope *= 2 * 3 * 0.044715 * ROOT
+        slope += 2 * ROOT  # 2 u'
+        slope *= phi
+        slope *= 1 - phi
+    slope *= x
+    phi += slope
+    return (dy * phi,)
 
 
 class SiluCache(NamedTuple):

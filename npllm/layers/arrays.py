@@ -53,16 +53,23 @@ def as_rows(array: Array) -> Array:
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
-def row_mean(x: Array, y: Array | None = None) -> Array:
-    """Return the mean of x, or of x y, over the last axis, which stays.
+def row_sum(x: Array, y: Array | None = None, axis: int = -1) -> Array:
+    """Return the sum of x, or of x y, over an axis, which stays.
 
     A product with ones is a fraction of the time of a sum along rows. It adds one after the other,
-    not in pairs: the error grows with E, not with its logarithm.
+    not in pairs: the error grows with the axis, not with its logarithm.
     """
+    x = x.swapaxes(axis, -1)
     if y is None:
-        dtype = np.result_type(x.dtype, np.float32)
-        return x @ np.full((x.shape[-1], 1), 1 / x.shape[-1], dtype)
-    return np.einsum("...i,...i->...", x, y)[..., None] * (1 / x.shape[-1])
+        sums = x @ np.ones((x.shape[-1], 1), np.result_type(x.dtype, np.float32))
+    else:
+        sums = np.einsum("...i,...i->...", x, y.swapaxes(axis, -1))[..., None]
+    return sums.swapaxes(axis, -1)
+
+
+def row_mean(x: Array, y: Array | None = None) -> Array:
+    """Return the mean of x, or of x y, over the last axis, which stays."""
+    return row_sum(x, y) * (1 / x.shape[-1])
 
 
 def column_sum(x: Array) -> Array:

@@ -27,20 +27,26 @@ class Sight(NamedTuple):
     window: int | None = None
     offset: int = 0
 
-    def of(self, tq: int, tk: int) -> Mask | None:
-        """Return what broadcasts to (..., Tq, Tk), or None where every query sees every key."""
+    def hide(self, scores: Array) -> Array:
+        """Return the scores, -inf where a query may not see a key: in place, if that has room."""
         mask, causal, window, offset = self
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1, got {window}")
-        visible = None if mask is None else np.asarray(mask)
+        if mask is not None:
+            shape = np.broadcast_shapes(scores.shape, np.shape(mask))
+            if shape != scores.shape:
+                scores = np.broadcast_to(scores, shape).copy()
+            np.copyto(scores, -np.inf, where=~np.asarray(mask))
+        tq, tk = scores.shape[-2:]
         if causal:
-            seen = np.tri(tq, tk, offset, dtype=np.bool_)  # (Tq, Tk)
-            visible = seen if visible is None else visible & seen
+            late = min(max(offset + 1, 0), tk)  # the keys before are seen by every query
+            hidden = ~np.tri(tq, tk - late, offset - late, dtype=np.bool_)
+            np.copyto(scores[..., late:], -np.inf, where=hidden)
         if window is not None:
-            near = np.tri(tq, tk, offset + window - 1, dtype=np.bool_)
-            near &= ~np.tri(tq, tk, offset - window, dtype=np.bool_)
-            visible = near if visible is None else visible & near
-        return visible
+            far = np.tri(tq, tk, offset - window, dtype=np.bool_)
+            far |= ~np.tri(tq, tk, offset + window - 1, dtype=np.bool_)
+            np.copyto(scores, -np.inf, where=far)
+        return scores
 
 
 class AttentionCache(NamedTuple):
@@ -124,6 +130,25 @@ def attention_forward(
     [[1.5]]
     """
     check_attention(q, k, v, mask, bias)
+    sight = Sight(mask, causal, window, offset)
+    cache = attention_cache(q, k, v, sight, bias, scale, softcap, dropout, rng, return_weights)
+    y = cache.dropped @ v  # (..., Tq, Dv)
+    return ((y, cache.weights) if return_weights else y), cache
+
+
+def attention_cache(
+    q: Array,
+    k: Array,
+    v: Array,
+    sight: Sight,
+    bias: Array | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+    return_weights: bool = False,
+) -> AttentionCache:
+    """Return the cache of :func:`attention_forward`, which has all but the product with v."""
     # a Python float: a NumPy one would turn float32 into float64
     scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
@@ -137,18 +162,13 @@ def attention_forward(
         scores = softcap * tanh
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
-    visible = Sight(mask, causal, window, offset).of(*scores.shape[-2:])
-    if visible is not None:
-        shape = np.broadcast_shapes(scores.shape, visible.shape)
-        scores = scores if shape == scores.shape else np.broadcast_to(scores, shape).copy()
-        np.copyto(scores, -np.inf, where=~visible)
-    weights, softmax_cache = softmax_forward(scores)
+    weights, softmax_cache = softmax_forward(sight.hide(scores))
     dropped: Array = weights
     dropout_cache: DropoutCache | None = None
     if dropout:
         dropped, dropout_cache = dropout_forward(weights, p=dropout, rng=rng)
-    y = dropped @ v  # (..., Tq, Dv)
-    cache = AttentionCache(
+    lead = np.broadcast_shapes(weights.shape[:-2], v.shape[:-2])
+    return AttentionCache(
         q,
         k,
         v,
@@ -159,10 +179,9 @@ def attention_forward(
         softmax_cache,
         dropped,
         dropout_cache,
-        y.shape,
+        (*lead, q.shape[-2], v.shape[-1]),
         return_weights,
     )
-    return ((y, weights) if return_weights else y), cache
 
 
 def attention_backward(dy: Any, cache: AttentionCache) -> tuple[Array, ...]:

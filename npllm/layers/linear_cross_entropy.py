@@ -16,13 +16,23 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Ids, Mask, Shape, as_rows, check_ids, check_shape
+from npllm.layers.arrays import (
+    Array,
+    Ids,
+    Mask,
+    Shape,
+    as_rows,
+    check_ids,
+    check_shape,
+    column_sum,
+    row_sum,
+)
 from npllm.layers.linear import linear_forward
+from npllm.layers.pieces import numbers_at_a_time
 from npllm.layers.softmax import row_shift
 from npllm.threads import on_cores
 
 LOGITS = 2**22  # that may always be held: 16 MB in float32
-PIECE = 2**17  # logits that become p - y at a time: 512 KB in float32
 
 
 class LinearCrossEntropyCache(NamedTuple):
@@ -157,7 +167,7 @@ def _loss_and_gradients(cache: LinearCrossEntropyCache) -> tuple[Array, tuple[Ar
         np.matmul(dlogits, weight, out=dx[stretch])
         parts = [dlogits.T @ rows[stretch]]  # (V, E)
         if bias is not None:
-            parts.append(dlogits.sum(axis=0))  # (V,)
+            parts.append(column_sum(dlogits))  # (V,)
         for total, part in zip(sums, parts, strict=False):
             total += part
         sums = sums or parts
@@ -178,7 +188,7 @@ def _stretches(cache: LinearCrossEntropyCache) -> Iterator[tuple[slice, Array, A
 
 def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:
     """Return the summed cross-entropy of the rows that are kept, and leave p - y in the logits."""
-    size = max(1, PIECE // logits.shape[1])
+    size = max(1, numbers_at_a_time() // logits.shape[1])
 
     def run(start: int) -> Array:
         piece = slice(start, start + size)
@@ -188,7 +198,7 @@ def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:
         p -= row_shift(p)
         at_target = p[target]
         np.exp(p, out=p)
-        total = p.sum(axis=-1)
+        total = row_sum(p)[:, 0]
         total[total == 0] = 1
         p *= (counted / total)[:, None]
         p[target] -= counted

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from npllm.layers.arrays import Array, Shape, as_rows, check_shape
-from npllm.threads import on_cores
+from npllm.threads import granted_cores, on_cores
 
-PIECE = 2**17  # numbers: 512 KB in float32
+# Numbers: 256 KB in float32, so that an operation's few arrays stay in a core's cache. Where
+# threads share the work, each operation is one turn at Python's lock, and has to be worth it.
+ALONE, SHARED = 2**16, 2**18
 
 Cache = TypeVar("Cache")
 
@@ -29,6 +31,11 @@ class Pieces(NamedTuple):
     shape: Shape
 
 
+def numbers_at_a_time() -> int:
+    """Return how many numbers a piece has."""
+    return ALONE if granted_cores() == 1 else SHARED
+
+
 def forward_in_pieces(
     forward: Callable[..., tuple[Array, Cache]], *arrays: Array
 ) -> tuple[Array, Cache | Pieces]:
@@ -39,15 +46,16 @@ def forward_in_pieces(
             arrays.
         arrays: (..., E), all of one shape.
 
-    >>> y, cache = forward_in_pieces(lambda x: (x * x, x), np.full((3, PIECE), 2.0))
+    >>> y, cache = forward_in_pieces(lambda x: (x * x, x), np.full((3, ALONE), 2.0))
     >>> y.shape, len(cache.slices)
-    ((3, 131072), 3)
+    ((3, 65536), 3)
     """
     shape = arrays[0].shape
-    if arrays[0].size <= PIECE or len(shape) < 2:
+    piece = numbers_at_a_time()
+    if arrays[0].size <= piece or len(shape) < 2:
         return forward(*arrays)
     rows = [as_rows(array) for array in arrays]
-    size = max(1, PIECE // shape[-1])
+    size = max(1, piece // shape[-1])
     slices = [slice(start, start + size) for start in range(0, len(rows[0]), size)]
     first, cache = forward(*(array[slices[0]] for array in rows))
     y = np.empty(rows[0].shape, first.dtype)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, row_sum
 
 
 class SoftmaxCache(NamedTuple):
@@ -34,7 +34,7 @@ def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
     shift = row_shift(x, axis)
     e = x - shift
     np.exp(e, out=e)
-    return shift, e, e.sum(axis=axis, keepdims=True)
+    return shift, e, row_sum(e, axis=axis)
 
 
 def softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]:
@@ -48,7 +48,7 @@ def softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]:
     """
     _, y, total = _shifted_exp(x, axis)
     total[total == 0] = 1
-    y /= total
+    y *= 1 / total
     return y, SoftmaxCache(y, axis)
 
 
@@ -58,8 +58,8 @@ def softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     From dy_j / dx_i = y_j (delta_ij - y_i).
     """
     y, axis = cache
-    dx = y * dy
-    dx -= y * dx.sum(axis=axis, keepdims=True)
+    dx = dy - row_sum(y, dy, axis)
+    dx *= y
     return dx
 
 

@@ -18,15 +18,15 @@ from npllm.layers.attention import (
     AttentionCache,
     Sight,
     attention_backward,
-    attention_forward,
+    attention_cache,
     check_attention,
 )
-from npllm.threads import on_cores
+from npllm.threads import granted_cores, on_cores
 
 Part = TypeVar("Part", Array, Mask)
 
 # Scores at a time: few enough to stay in the cache, and those of so many queries at least that the
-# products are worth it.
+# products are worth it; twice as many where threads take turns at Python's lock.
 SCORES, QUERIES = 2**17, 128
 
 
@@ -80,7 +80,7 @@ def tiled_attention_forward(
         scale: as there.
         softcap: as there.
         scores: how many scores a block may hold; it holds one query's at least. Where None, 2^17
-            or those of 128 queries.
+            or those of 128 queries, and twice as many on several cores.
 
     Returns:
         y of shape (..., Tq, Dv), and the cache of :func:`tiled_attention_backward`, which holds
@@ -91,6 +91,7 @@ def tiled_attention_forward(
         ValueError: as there.
 
     >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> from npllm.layers import attention_forward
     >>> y, _ = tiled_attention_forward(x, x, x, causal=True, scores=130)
     >>> bool(np.allclose(y, attention_forward(x, x, x, causal=True)[0], rtol=1e-12))
     True
@@ -98,12 +99,15 @@ def tiled_attention_forward(
     lead = check_attention(q, k, v, mask, bias)
     tq, tk = q.shape[-2], k.shape[-2]
     sight = Sight(mask, causal, window, offset)
-    tiles = _tiles(lead, tq, tk, sight, max(SCORES, QUERIES * tk) if scores is None else scores)
+    if scores is None:
+        scores = max(SCORES, QUERIES * tk) * min(2, granted_cores())
+    tiles = _tiles(lead, tq, tk, sight, scores)
     y = np.empty((*lead, tq, v.shape[-1]), q.dtype)
     cache = TiledCache(q, k, v, bias, sight, scale, softcap, tiles, y.shape)
 
     def run(tile: Tile) -> None:
-        y[tile.lead][tile.rows], _ = _block(cache, tile)
+        block = _block(cache, tile)
+        np.matmul(block.dropped, block.v, out=y[tile.lead][tile.rows])
 
     on_cores(run, tiles)
     return y, cache
@@ -127,7 +131,7 @@ def tiled_attention_backward(dy: Array, cache: TiledCache) -> tuple[Array, ...]:
     def run(tiles: list[Tile]) -> None:
         for tile in tiles:
             index, rows, keys = tile
-            _, block = _block(cache, tile)
+            block = _block(cache, tile)
             cuts = ((rows, everything), (keys, everything), (keys, everything), (rows, keys))
             parts = attention_backward(dy[index][rows], block)
             for i, part in enumerate(parts):
@@ -149,23 +153,22 @@ def _apart(cache: TiledCache) -> list[list[Tile]]:
     return list(groups.values())
 
 
-def _block(cache: TiledCache, tile: Tile) -> tuple[Array, AttentionCache]:
-    """Run attention on one tile."""
+def _block(cache: TiledCache, tile: Tile) -> AttentionCache:
+    """Return what attention's backward needs of one tile."""
     q, k, v, bias, (mask, causal, window, offset), *_ = cache
     index, rows, keys = tile
     everything = slice(None)
-    return attention_forward(
+    # the block's first query stands this far from its first key
+    offset += rows.start - keys.start
+    seen = None if mask is None else _part(mask, index, rows, keys)
+    return attention_cache(
         _part(q, index, rows, everything),
         _part(k, index, keys, everything),
         _part(v, index, keys, everything),
-        mask=None if mask is None else _part(mask, index, rows, keys),
-        bias=None if bias is None else _part(bias, index, rows, keys),
-        causal=causal,
-        window=window,
-        # the block's first query stands this far from its first key
-        offset=offset + rows.start - keys.start,
-        scale=cache.scale,
-        softcap=cache.softcap,
+        Sight(seen, causal, window, offset),
+        None if bias is None else _part(bias, index, rows, keys),
+        cache.scale,
+        cache.softcap,
     )
 
 

@@ -23,7 +23,7 @@ def test_agrees_with_torch(torch, name, x):
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
-@pytest.mark.parametrize("x", [Source().normal(3, 5), frozen(ENDS)], ids=np.shape)
+@pytest.mark.parametrize("x", [Source().normal(3, 5), frozen(ENDS), frozen(0.3)], ids=np.shape)
 def test_both_gelus_agree_with_torch(torch, approximate, x):
     layer = Bound(lambda x: gelu_forward(x, approximate=approximate), gelu_backward, (x,))
     reference = torch.nn.functional.gelu

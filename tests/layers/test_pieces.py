@@ -44,14 +44,14 @@ def test_each_of_them_is_tried():
 def test_pieces_are_the_whole(build, cores, seed, lead, n, m, piece):
     layer = build(Source(seed), lead, n, m)
     with pytest.MonkeyPatch.context() as patch, blas_held(cores):
-        patch.setattr(pieces, "PIECE", 10**9)
+        patch.setattr(pieces, "numbers_at_a_time", lambda: 10**9)
         expected = layer.run()
-        patch.setattr(pieces, "PIECE", piece)
+        patch.setattr(pieces, "numbers_at_a_time", lambda: piece)
         assert_close(layer.run(), expected, floor=1)
 
 
 def test_as_many_rows_as_fit_come_at_a_time(monkeypatch):
-    monkeypatch.setattr(pieces, "PIECE", 20)
+    monkeypatch.setattr(pieces, "numbers_at_a_time", lambda: 20)
     seen = []
 
     def forward(x):
@@ -107,7 +107,7 @@ def test_the_result_has_the_dtype_that_it_would_have_at_once(monkeypatch):
     ]:
         results = []
         for piece in (1000, 8):
-            monkeypatch.setattr(pieces, "PIECE", piece)
+            monkeypatch.setattr(pieces, "numbers_at_a_time", lambda piece=piece: piece)
             y, cache = forward(*args)
             results.append((y, backward(np.ones(y.shape, int), cache)))
         assert_close(results[1], results[0], floor=1)

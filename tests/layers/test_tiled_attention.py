@@ -16,7 +16,7 @@ from npllm.layers import (
     tiled_attention_backward,
     tiled_attention_forward,
 )
-from npllm.layers.attention import Sight
+from npllm.layers.attention import Sight, attention_cache
 from npllm.layers.tiled_attention import _tiles
 from npllm.threads import blas_held
 
@@ -146,11 +146,11 @@ def test_one_key_that_a_window_hides_stays_hidden():
 def test_a_tile_has_the_keys_that_its_queries_may_see_and_no_others(monkeypatch, options, expected):
     module, seen = sys.modules["npllm.layers.tiled_attention"], []
 
-    def forward(q, k, v, **options):
+    def noted(q, k, *others):
         seen.append((len(q), len(k)))
-        return attention_forward(q, k, v, **options)
+        return attention_cache(q, k, *others)
 
-    monkeypatch.setattr(module, "attention_forward", forward)
+    monkeypatch.setattr(module, "attention_cache", noted)
     x = np.ones((6, 2))
     y, cache = tiled_attention_forward(x, x, x, scores=12, **options)
     assert seen == expected

@@ -229,8 +229,8 @@ GELU_MISTAKES = [
         "d(x Phi) = Phi dx looks finished.",
         "Right far from 0 on both sides, where Phi' is zero: test near 0.",
         _gelu,
-        "(phi + x * slope)",
-        "phi",
+        "phi += slope",
+        "pass",
     ),
     Mistake(
         "gelu",
@@ -239,8 +239,8 @@ GELU_MISTAKES = [
         "A constant changes no shape.",
         "The slope at 1 is 1.45 where 1.08 is due.",
         _gelu,
-        "* (1 / math.sqrt(2 * math.pi))",
-        "* 1",
+        "slope *= 1 / math.sqrt(2 * math.pi)",
+        "pass",
     ),
     Mistake(
         "gelu",
@@ -279,8 +279,8 @@ GELU_MISTAKES = [
         "Phi (1 - Phi) is what a sigmoid has; here Phi = (1 + tanh) / 2.",
         "Off by half of the second term.",
         _gelu,
-        "2 * phi * (1 - phi)",
-        "phi * (1 - phi)",
+        "slope *= 1 - phi",
+        "slope *= (1 - phi) / 2",
     ),
     Mistake(
         "gelu",
@@ -300,8 +300,8 @@ GELU_MISTAKES = [
         "slope and x * slope have one shape.",
         "The gradient is no longer phi at 0.",
         _gelu,
-        "phi + x * slope",
-        "phi + slope",
+        "slope *= x\n    phi += slope",
+        "phi += slope",
     ),
     Mistake(
         "gelu",
@@ -310,8 +310,8 @@ GELU_MISTAKES = [
         "A misplaced bracket.",
         "The second term is off by the factor sqrt(pi).",
         _gelu,
-        "math.sqrt(2 / math.pi)",
-        "math.sqrt(2) / math.pi",
+        "slope = x * x",
+        "ROOT = math.sqrt(2) / math.pi\n        slope = x * x",
     ),
 ]
 

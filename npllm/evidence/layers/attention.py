@@ -14,6 +14,7 @@ from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
+from npllm.layers.attention import attention_cache
 
 
 def attention_arguments(source: Source, lead: Lead, n: int, m: int, **options: Any) -> Bound:
@@ -123,7 +124,7 @@ ATTENTION_MISTAKES = [
         "the weights before dropout used in the backward",
         "Both have one shape, and at p = 0 they are one array: most tests run at p = 0.",
         "The gradient of V is wrong as soon as p > 0.",
-        layers.attention_forward,
+        attention_cache,
         "dropped,\n        dropout_cache",
         "weights,\n        dropout_cache",
         wild=True,

@@ -107,7 +107,7 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "The output layer of most language models has none.",
         "Zero where it must not be.",
         _at_once,
-        "parts.append(dlogits.sum(axis=0))",
+        "parts.append(column_sum(dlogits))",
         "parts.append(np.zeros_like(bias))",
         cause="zero",
     ),

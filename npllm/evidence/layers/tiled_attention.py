@@ -61,7 +61,7 @@ def tiled_attention_cases(rng: Generator) -> Iterator[Case]:
 
 
 _backward = layers.tiled_attention_backward
-_again = "_, block = _block(cache, tile)"
+_again = "block = _block(cache, tile)"
 _cuts = "((rows, everything), (keys, everything), (keys, everything), (rows, keys))"
 
 
@@ -86,7 +86,7 @@ TILED_ATTENTION_MISTAKES = [
         _backward,
         _again,
         "sight = cache.sight._replace(offset=cache.sight.offset - rows.start + keys.start)\n"
-        "            _, block = _block(cache._replace(sight=sight), tile)",
+        "            block = _block(cache._replace(sight=sight), tile)",
         cause="slices",
     ),
     Mistake(
@@ -109,7 +109,7 @@ TILED_ATTENTION_MISTAKES = [
         "All three gradients are wrong, since these are other weights, not a factor.",
         _backward,
         _again,
-        "_, block = _block(cache._replace(scale=None), tile)",
+        "block = _block(cache._replace(scale=None), tile)",
     ),
     Mistake(
         "tiled_attention",
@@ -119,7 +119,7 @@ TILED_ATTENTION_MISTAKES = [
         "The query that sees nothing gets a gradient, and hidden keys get one from it.",
         _backward,
         _again,
-        "_, block = _block(cache._replace(sight=cache.sight._replace(mask=None)), tile)",
+        "block = _block(cache._replace(sight=cache.sight._replace(mask=None)), tile)",
     ),
     Mistake(
         "tiled_attention",
@@ -129,7 +129,7 @@ TILED_ATTENTION_MISTAKES = [
         "dq is right where a query sees all keys of its block; the others see one too many.",
         _backward,
         _again,
-        "_, block = _block(cache._replace(sight=cache.sight._replace(window=None)), tile)",
+        "block = _block(cache._replace(sight=cache.sight._replace(window=None)), tile)",
     ),
     Mistake(
         "tiled_attention",
@@ -139,7 +139,7 @@ TILED_ATTENTION_MISTAKES = [
         "The bias's gradient is zero; the others are off.",
         _backward,
         _again,
-        "_, block = _block(cache._replace(bias=None), tile)",
+        "block = _block(cache._replace(bias=None), tile)",
         cause="zero",
     ),
     Mistake(
