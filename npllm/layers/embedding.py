@@ -77,26 +77,29 @@ def embedding_forward(
     return y, EmbeddingCache(ids, (len(weight), weight.shape[1]), weight.dtype, padding_idx)
 
 
-def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
+def embedding_backward(dy: Array, cache: EmbeddingCache, onto: Array | None = None) -> Array:
     """Return dweight: each row of ``dy`` added to the row of ``weight`` it came from.
 
-    y = x W with x = one_hot(ids), so dW = x^T dy. x is sparse, one entry a row, and so is the
-    product: time and memory do not grow with V beyond the (V, E) result. An id that occurs n
-    times adds up n rows; ``dW[ids] += dy`` would keep only the last.
+    y = x W with x = one_hot(ids), so dW = x^T dy. x is sparse, one entry a row, and only the rows
+    of the ids that occur are not zero: nothing but the (V, E) result grows with V. An id that
+    occurs n times adds up n rows; ``dW[ids] += dy`` would keep only the last.
 
     Args:
         dy: (..., E).
         cache: what :func:`embedding_forward` returned.
+        onto: (V, E), to which it is added, and which is returned; zeros where None.
     """
     ids, (vocabulary, width), dtype, padding_idx = cache
     check_shape(dy, (*ids.shape, width), "dy")
     dy = as_rows(dy)  # (M, E)
     # y = weight[ids] = x @ weight
+    used, columns = np.unique(ids.ravel(), return_inverse=True)  # (U,), (M,)
     x = sparse.csr_array(
-        (np.ones(ids.size, dtype), ids.ravel(), np.arange(ids.size + 1)),
-        shape=(ids.size, vocabulary),
+        (np.ones(ids.size, dtype), columns, np.arange(ids.size + 1)), shape=(ids.size, len(used))
     )
-    dweight = x.T @ dy  # (V, E)
+    rows = x.T @ dy  # (U, E)
     if padding_idx is not None:
-        dweight[padding_idx] = 0
+        rows[used == padding_idx % vocabulary] = 0
+    dweight = np.zeros((vocabulary, width), rows.dtype) if onto is None else onto
+    dweight[used] += rows
     return dweight

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npllm.layers.arrays import Array, Shape, as_rows, check_last_axis, check_shape
+from npllm.layers.arrays import (
+    Array,
+    Shape,
+    as_rows,
+    check_last_axis,
+    check_shape,
+    column_sum,
+)
 
 
 class LinearCache(NamedTuple):
@@ -62,8 +69,8 @@ def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, ...]:
     check_shape(dy, (*shape[:-1], len(weight)), "dy")
     dy = as_rows(dy)  # (M, O)
     # y += bias
-    dbias = (dy.sum(axis=0),) if has_bias else ()  # (O,)
-    # y = rows @ weight.T
-    dweight = dy.T @ rows  # (O, I)
+    dbias = (column_sum(dy),) if has_bias else ()  # (O,)
+    # y = rows @ weight.T; the gradient lies in memory as the weight does
+    dweight = dy.T @ rows if weight.flags.c_contiguous else (rows.T @ dy).T  # (O, I)
     dx = dy @ weight  # (M, I)
     return dx.reshape(shape), dweight, *dbias

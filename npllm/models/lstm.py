@@ -237,11 +237,13 @@ class LSTMLanguageModel:
         dx, drnn, *_ = lstm_backward((doutput, None), rnn_cache)
         for name, gradient in drnn.items():
             gradients[f"rnn.{name}"] += gradient
-        # x = dropout(embedding(ids, embedding.weight)), unless the LSTM read the words itself
-        if inputs is not None:
-            dx = embedding_backward(dropout_backward(dx, inputs.dropout), inputs.embedding)
         # a tied matrix adds to what fc gave it
-        gradients["embedding.weight"] += dx
+        table = gradients["embedding.weight"]
+        if inputs is None:  # the LSTM read the words itself
+            table += dx
+        else:  # x = dropout(embedding(ids, embedding.weight))
+            dx = dropout_backward(dx, inputs.dropout)
+            embedding_backward(dx, inputs.embedding, table)
         return gradients
 
     def views(self, cache: ForwardCache) -> Views:

@@ -206,9 +206,9 @@ class Transformer(ABC):
         dx = dropout_backward(dx, cache.dropout)
         if self.POSITIONS is not None and cache.positions is not None:
             where = dx.sum(axis=0) if cache.alike else dx
-            gradients[self.POSITIONS] += embedding_backward(where, cache.positions)
+            embedding_backward(where, cache.positions, gradients[self.POSITIONS])
         # a tied matrix adds to what the head gives it
-        gradients[self.TOKENS] += embedding_backward(dx, cache.tokens)
+        embedding_backward(dx, cache.tokens, gradients[self.TOKENS])
         return gradients
 
     def forward(

@@ -59,7 +59,7 @@ LINEAR_MISTAKES = [
         "mean(axis=0) and sum(axis=0) have one shape.",
         "Off by exactly the number of rows, and by another number for another batch.",
         _backward,
-        "dy.sum(axis=0)",
+        "column_sum(dy)",
         "dy.mean(axis=0)",
         cause="scale",
     ),
@@ -70,7 +70,7 @@ LINEAR_MISTAKES = [
         "dy[-1] has the shape of the bias.",
         "Right for a batch of one.",
         _backward,
-        "dy.sum(axis=0)",
+        "column_sum(dy)",
         "dy[-1].copy()",
     ),
     Mistake(
@@ -113,8 +113,8 @@ LINEAR_MISTAKES = [
         "as_rows is a view: what is written to it is written to the caller's dy.",
         "dy is not what it was after the call; whoever uses it next gets something else.",
         _backward,
-        "dbias = (dy",
-        "dy -= dy.mean(axis=0)\n    dbias = (dy",
+        "dbias = (column_sum(dy)",
+        "dy -= dy.mean(axis=0)\n    dbias = (column_sum(dy)",
         cause="mutated_dy",
     ),
     Mistake(

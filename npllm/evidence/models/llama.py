@@ -89,7 +89,7 @@ MODEL_MISTAKES = [
         "The indexed += of NumPy adds once to each row, however often it is named.",
         "Rows of repeated ids are wrong, in the embedding alone.",
         HIDDEN,
-        "gradients[self.TOKENS] += embedding_backward(dx, cache.tokens)",
+        "embedding_backward(dx, cache.tokens, gradients[self.TOKENS])",
         "gradients[self.TOKENS][cache.tokens.ids] += dx",
         cause="repeated_ids",
     ),

@@ -124,8 +124,8 @@ MODEL_MISTAKES = [
         "= for +=: the last writer wins.",
         "Only the tied matrix is wrong, and only if it is tied.",
         _gradients,
-        'gradients["embedding.weight"] +=',
-        'gradients["embedding.weight"] =',
+        'table = gradients["embedding.weight"]',
+        'table = gradients["embedding.weight"]\n    table[...] = 0',
     ),
     Mistake(
         "LSTMLanguageModel",
@@ -134,8 +134,9 @@ MODEL_MISTAKES = [
         "The output's gradient is dense and large, the embedding's is sparse: few notice.",
         "Only the tied matrix is wrong, and only if it is tied.",
         _gradients,
-        'gradients["embedding.weight"] += dx',
-        'gradients["embedding.weight"] += dx * ("fc.weight" in gradients.shapes)',
+        'table = gradients["embedding.weight"]',
+        'table = gradients["embedding.weight"]\n'
+        '    table = table if "fc.weight" in gradients.shapes else table.copy()',
     ),
     Mistake(
         "LSTMLanguageModel",
