@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import npllm
@@ -14,6 +15,7 @@ from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, pl
 from npllm.cli.flags import flags_of, given_words, with_flags
 from npllm.cli.parser import CommandParser, Parser, formatter, parse
 from npllm.threads import blas_held
+from npllm.training.ranks import World, launched
 
 __all__ = ["main", "make_parser"]
 
@@ -52,15 +54,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status.
 
     0 is success, 1 a failed check, 2 bad input, 130 Ctrl-C, 141 that the output's reader has left,
-    143 a request to end (SIGTERM).
+    143 a request to end (SIGTERM). Of the ranks that mpiexec starts, the first runs the command.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows "?"
         sys.stdout.reconfigure(errors="replace")
+    try:
+        world = World.joined()
+    except ValueError as error:
+        if launched()[1] == 0:
+            print(f"npllm: error: {error}", file=sys.stderr)
+        return 2
+    if world is None:
+        return _main(arguments, None)
+    if world.rank > 0:
+        return world.follow()
+    status = 1  # of what nobody expects: a traceback
+    try:
+        status = _main(arguments, world)
+    except SystemExit as ended:  # --help, or a word that the command does not know
+        status = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    return world.end(status)
+
+
+def _main(arguments: Sequence[str] | None, world: World | None) -> int:
     parser = make_parser()
     options = argparse.Namespace(parser=parser)
     try:
         try:
             options = parse(parser, arguments)
+            if world is not None and not options.ranks:
+                raise ValueError(f"{options.parser.prog} has no use for ranks: leave out mpiexec")
+            options.world = world
             with blas_held(options.threads or 1):
                 return int(options.run(options))
         finally:

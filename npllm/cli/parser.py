@@ -83,9 +83,15 @@ def _closest(word: str, known: Iterable[str]) -> str:
 
 
 def add_command(
-    commands: Commands, name: str, summary: str, description: str, run: Run
+    commands: Commands,
+    name: str,
+    summary: str,
+    description: str,
+    run: Run,
+    *,
+    ranks: bool = False,
 ) -> argparse.ArgumentParser:
-    """Add a command with its help and the function that runs it.
+    """Add a command with its help, the function that runs it, and whether ranks may share its work.
 
     Every command has a seed and threads.
     """
@@ -96,7 +102,7 @@ def add_command(
         formatter_class=formatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=run, parser=parser, ranks=ranks)
     return parser
 
 

@@ -41,6 +41,7 @@ never been stopped.
   npllm train --data book.txt --layers 2 --dropout 0.2 --steps 5000
   npllm train --data book.txt --tokenizer word --tie-weights --out runs/words
   npllm train --model gpt --layers 4 --heads 4 --width 128 --context 64
+  mpiexec -n 4 npllm train --batch-size 64      on four ranks of MPI: pip install mpi4py mpich
 """
 
 _GROUPS = {
@@ -53,7 +54,7 @@ _GROUPS = {
 
 def add(commands: Commands) -> None:
     """Add the command: an option for each field of the task's options."""
-    parser = add_command(commands, "train", "learn from a text", _DESCRIPTION, _run)
+    parser = add_command(commands, "train", "learn from a text", _DESCRIPTION, _run, ranks=True)
     parser.add_argument("--out", metavar="DIR", help="new directory (default: runs/MODEL-NUMBER)")
     parser.add_argument(
         "--resume", metavar="DIR", help="go on with a run; --steps may set a new total"
@@ -88,7 +89,10 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     run = _resume(options) if options.resume is not None else _create(options)
-    _introduce(run)
+    workers = counted(run.options.threads or 1, "thread")
+    if options.world is not None:
+        workers = counted(options.world.size, "rank")
+    _introduce(run, workers)
     with _interruptible() as interrupted:
         try:
             for step in _progress(run):
@@ -121,6 +125,8 @@ def _create(options: argparse.Namespace) -> Run:
     model = given.get("model", LanguageModellingOptions.model)
     if given.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
         raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
+    if options.world is not None and (options.threads or 1) > 1:
+        raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
     if options.out is not None and not Path(options.out).name:
         raise ValueError(f"--out must name a new directory, got {options.out}")
     if options.out is not None and Path(options.out, "run.json").exists():
@@ -129,7 +135,8 @@ def _create(options: argparse.Namespace) -> Run:
             "another --out"
         )
     chosen = LanguageModellingOptions(**given)
-    return Run.create(_free_directory(chosen.model) if options.out is None else options.out, chosen)
+    out = _free_directory(chosen.model) if options.out is None else options.out
+    return Run.create(out, chosen, world=options.world)
 
 
 def _resume(options: argparse.Namespace) -> Run:
@@ -145,7 +152,7 @@ def _resume(options: argparse.Namespace) -> Run:
                 f"{options.resume} holds a run with {was}, not {value}: leave out {flag}, or start "
                 "another run"
             )
-    run = Run.resume(options.resume, options.steps)
+    run = Run.resume(options.resume, options.steps, world=options.world)
     if run.step >= run.options.steps:
         raise ValueError(
             f"{options.resume} has taken {counted(run.step, 'step')}, of {run.options.steps}: "
@@ -161,14 +168,14 @@ def _free_directory(model: str) -> Path:
     return directory
 
 
-def _introduce(run: Run) -> None:
+def _introduce(run: Run, workers: str) -> None:
     options, task, size = run.options, run.task, run.model.parameters.vector.size
     print(f"text   {task.summary}")
     print(f"model  {type(run.model).__name__}, {size:,} parameters, {options.dtype}")
     print(f"steps  {run.step} to {options.steps} of {task.batch_size} x {task.window} tokens,")
     if task.batch_size < options.batch_size:
         print(f"       not {options.batch_size}: the text has no more windows,")
-    print(f"       {options.optimizer}, {counted(options.threads or 1, 'thread')}")
+    print(f"       {options.optimizer}, {workers}")
     print(f"run    {run.directory}", flush=True)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -30,6 +30,9 @@ from npllm.training.metrics import LARGEST_LOSS, Record, new_record, read_metric
 from npllm.training.options import RunOptions
 from npllm.training.task import Task
 from npllm.training.workers import Workers, usual_workers, worthwhile_workers
+
+if TYPE_CHECKING:
+    from npllm.training.ranks import World
 
 # The arrays of a carried state in a checkpoint: an LSTM's, and whatever others there may be.
 _STATES = ("state.h", "state.c")
@@ -78,13 +81,14 @@ class Run:
         task: Task,
         model: LanguageModel,
         rng: np.random.Generator,
+        world: World | None = None,
     ) -> None:
         self.directory, self.options, self.task, self.model = directory, options, task, model
         self.step = 0
         self._rng = rng
         self._optimizer = options.make_optimizer(model)
         threads, parts = options.threads or 1, options.accumulate
-        self._workers = Workers(model, self._optimizer, threads, accumulate=parts)
+        self._workers = Workers(model, self._optimizer, threads, accumulate=parts, world=world)
         self._schedule = options.make_schedule()
         self._state: tuple[Array, ...] | None = None
         self._loss_sum, self._loss_count = 0.0, 0
@@ -92,8 +96,19 @@ class Run:
         self._told: set[str] = set()  # of what else is named as a checkpoint
 
     @classmethod
-    def create(cls, directory: str | os.PathLike[str], options: RunOptions) -> Run:
+    def create(
+        cls,
+        directory: str | os.PathLike[str],
+        options: RunOptions,
+        *,
+        world: World | None = None,
+    ) -> Run:
         """Start a run in a new directory, with a checkpoint of step 0 in it.
+
+        Args:
+            directory: where it will live.
+            options: what determines it.
+            world: the ranks that share each batch, in place of threads; this is rank 0.
 
         Raises:
             OSError: the data cannot be read, or the directory exists or cannot be written.
@@ -111,10 +126,10 @@ class Run:
         task = options.make_task()
         rng = np.random.default_rng(options.seed)
         model = task.make_model(rng)
-        if options.threads is None:
+        if options.threads is None and world is None:
             numbers = model.activations(options.batch_size, task.window)
             options = replace(options, threads=worthwhile_workers(numbers, usual_workers()))
-        run = cls(directory, options, task, model, rng)
+        run = cls(directory, options, task, model, rng, world)
         # the directory appears with its first checkpoint in it, or not at all
         directory.parent.mkdir(parents=True, exist_ok=True)
         run.directory = files.temporary_name(directory)
@@ -134,12 +149,19 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, directory: str | os.PathLike[str], steps: int | None = None) -> Run:
+    def resume(
+        cls,
+        directory: str | os.PathLike[str],
+        steps: int | None = None,
+        *,
+        world: World | None = None,
+    ) -> Run:
         """Go on with a run from its latest checkpoint.
 
         Args:
             directory: the run's.
             steps: a new total, in place of the one it was started with.
+            world: as for :meth:`create`; there may be another number of ranks than before.
 
         Raises:
             OSError: there is no run, or it or its data cannot be read.
@@ -153,7 +175,7 @@ class Run:
         model, vocabularies = checkpoint.load_model_and_vocabularies(latest)
         arrays, values = checkpoint.load_training(latest)
         task = options.make_task(vocabularies, digest)
-        run = cls(directory, options, task, model, np.random.default_rng())
+        run = cls(directory, options, task, model, np.random.default_rng(), world)
         try:
             if values["step"] != checkpoint.step_of(latest):
                 raise ValueError(f"it is of step {values['step']}")
@@ -237,6 +259,7 @@ class Run:
         if self._saved == self.step and final in checkpoint.checkpoints(self.directory):
             return final  # it was stopped where it had just been saved
         files.flush(self.metrics_path)
+        self._workers.collect()
         arrays = {f"optimizer.{name}": v for name, v in self._optimizer.state.items()}
         arrays |= {_state_name(n): array for n, array in enumerate(self._state or ())}
         saved = checkpoint.save_checkpoint(

@@ -63,21 +63,53 @@ class Part(NamedTuple):
     rows: slice
 
 
+class Exchange(Protocol):
+    """How a worker's slice of the gradients' sum, and of the parameters, meets the others'."""
+
+    @property
+    def own(self) -> Array:
+        """Its slice of the sum, once it was summed."""
+
+    def reduce(self) -> None:
+        """Sum its slice of all workers' gradients."""
+
+    def gather(self) -> None:
+        """Let all workers have its slice of the parameters, and it theirs."""
+
+
+class SharedMemory:
+    """The exchange of workers that see each other's memory.
+
+    Args:
+        vectors: the gradients of all workers; the first becomes their sum.
+        piece: the worker's slice.
+    """
+
+    def __init__(self, vectors: Sequence[Array], piece: slice = slice(None)) -> None:
+        self.own, *self._others = (vector[piece] for vector in vectors)
+
+    def reduce(self) -> None:
+        """Sum its slice of all workers' gradients."""
+        for other in self._others:
+            np.add(self.own, other, out=self.own)
+
+    def gather(self) -> None:
+        """All see the same parameters."""
+
+
 class Share(NamedTuple):
     """What one worker has.
 
     Attributes:
-        model: whose parameters all workers see.
-        gradients: those of its own rows, and where they are summed; None where nothing is trained.
-        all_gradients: the gradient vectors of all workers; the first becomes their sum.
-        piece: its slice of the parameters.
-        rule: the optimizer of that slice; None where nothing is trained.
+        model: whose parameters are the same for all workers.
+        gradients: those of its own rows; None where nothing is trained, and so are the following.
+        exchange: with the other workers.
+        rule: the optimizer of its slice of the parameters.
     """
 
     model: LanguageModel
     gradients: Parameters | None = None
-    all_gradients: Sequence[Array] = ()
-    piece: slice = slice(None)
+    exchange: Exchange | None = None
     rule: Optimizer | None = None
 
     def differentiate(self, parts: Sequence[Part]) -> tuple[float, int, list[State | None]]:
@@ -97,20 +129,22 @@ class Share(NamedTuple):
 
     def reduce(self, divisor: int) -> float:
         """Sum its slice of all gradients, divide it, and return its squared norm."""
-        first, *others = (vector[self.piece] for vector in self.all_gradients)
-        for other in others:
-            first += other
-        first /= divisor
-        return float(np.vdot(first, first))
+        assert self.exchange is not None
+        self.exchange.reduce()
+        gradient = self.exchange.own
+        gradient /= divisor
+        return float(np.vdot(gradient, gradient))
 
     def update(self, taken: int, lr: float, factor: float) -> None:
         """Take the optimizer's step after those taken, the gradient shortened by a factor."""
         assert self.rule is not None
-        gradient = self.all_gradients[0][self.piece]
+        assert self.exchange is not None
+        gradient = self.exchange.own
         if factor < 1:
             gradient *= factor
         self.rule.steps, self.rule.lr = taken, lr
         self.rule.step(gradient)
+        self.exchange.gather()
 
 
 def slices(size: int, count: int) -> list[slice]:

@@ -1,8 +1,9 @@
 """Workers that take a training step together, each with its share of the rows and of the update.
 
 They are processes, see :mod:`npllm.training.processes`, and not threads: a step is many small calls
-of NumPy, between which threads would wait for Python's lock. The first is this process itself. The
-sums are taken in the order of the workers: the same number of them gives the same bits.
+of NumPy, between which threads would wait for Python's lock; or ranks of MPI, which may be on other
+machines, see :mod:`npllm.training.ranks`. The first is this process itself. The order of the sums
+depends on the number of workers only: the same number gives the same bits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,7 +21,19 @@ from npllm.models import LanguageModel
 from npllm.models.parameters import Parameters
 from npllm.optim import Optimizer, clip_factor
 from npllm.threads import available_cores, blas_held
-from npllm.training.shares import Batch, Part, Result, Share, State, quietly, slices
+from npllm.training.shares import (
+    Batch,
+    Part,
+    Result,
+    Share,
+    SharedMemory,
+    State,
+    quietly,
+    slices,
+)
+
+if TYPE_CHECKING:
+    from npllm.training.ranks import World
 
 # Numbers of a layer below which a share is not worth a process: asking and answering three times a
 # step costs more, see the row lstm-small in benchmarks/.
@@ -59,6 +72,9 @@ class Team(Protocol):
     def start(self) -> None:
         """Start those that are not here."""
 
+    def collect(self) -> None:
+        """Bring the sum of the gradients and the optimizer's whole state here."""
+
     def close(self) -> None:
         """End those that are not here."""
 
@@ -77,6 +93,9 @@ class Alone:
 
     def start(self) -> None:
         """Nobody is elsewhere."""
+
+    def collect(self) -> None:
+        """All of it is here."""
 
     def close(self) -> None:
         """Nobody is elsewhere."""
@@ -108,6 +127,7 @@ class Workers:
         count: how many.
         accumulate: in how many parts a worker takes its rows, so that it holds the activations of
             one part at a time.
+        world: the ranks that are the workers, in place of ``count`` processes.
         start_method: how processes are started, "fork" or "spawn"; the platform's own where None.
             Where that is spawn, a script must begin below ``if __name__ == "__main__":``.
 
@@ -122,6 +142,7 @@ class Workers:
         count: int = 1,
         *,
         accumulate: int = 1,
+        world: World | None = None,
         start_method: str | None = None,
     ) -> None:
         for name, number in {"threads": count, "accumulate": accumulate}.items():
@@ -130,10 +151,17 @@ class Workers:
         self.model, self.optimizer, self.count = model, optimizer, count
         self._accumulate = accumulate
         self._team: Team
-        if count == 1:
-            gradients = None if optimizer is None else model.parameters.zeros_like()
-            vectors = () if gradients is None else (gradients.vector,)
-            self._team = Alone(Share(model, gradients, vectors, rule=optimizer))
+        if world is not None:
+            from npllm.training.ranks import Ranks
+
+            self.count = world.size
+            self._team = Ranks(model, optimizer, world)
+        elif count == 1 and optimizer is None:
+            self._team = Alone(Share(model))
+        elif count == 1:
+            gradients = model.parameters.zeros_like()
+            exchange = SharedMemory([gradients.vector])
+            self._team = Alone(Share(model, gradients, exchange, optimizer))
         else:
             from npllm.training.processes import Processes
 
@@ -157,6 +185,7 @@ class Workers:
     @property
     def gradients(self) -> Parameters:
         """Those of the mean loss of the batch that was differentiated last; the next overwrites."""
+        self._team.collect()
         assert self._team.share.gradients is not None
         return self._team.share.gradients
 
@@ -205,6 +234,10 @@ class Workers:
         step = (taken, lr, clip_factor(norm, max_norm))
         self._team.call(Share.update, [step] * self.count)
         self.optimizer.steps, self.optimizer.lr = taken + 1, lr
+
+    def collect(self) -> None:
+        """Bring the whole of the optimizer's state here, wherever the workers are."""
+        self._team.collect()
 
     def map(
         self, function: Callable[..., Result], items: Sequence[tuple[object, ...]]

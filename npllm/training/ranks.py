@@ -1,0 +1,266 @@
+"""Workers as ranks of MPI, on one machine or on many: ``mpiexec -n 4 npllm train ...``.
+
+Each rank has all parameters, its rows of the batch and their gradient, and its slice of the
+optimizer's state. The sum of the gradients is a reduce-scatter, which leaves each rank the slice
+that it updates; an all-gather then brings the updated slices to all. Together they are the
+all-reduce of Rabenseifner, "Optimization of Collective Reduction Operations" (2004), with the
+update in its middle. Rank 0 alone reads, locks, reports and writes: the others do what it sends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from npllm.heap import keep_freed_memory
+from npllm.layers.arrays import Array
+from npllm.models import LanguageModel
+from npllm.optim import Optimizer
+from npllm.threads import blas_held
+from npllm.training.shares import Result, Share, quietly, slices
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+# Where those who start ranks say how many there are, and which of them this is: MPICH and its kin,
+# Open MPI, and Slurm with PMIx.
+_LAUNCHERS = (
+    ("PMI_SIZE", "PMI_RANK"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("SLURM_NTASKS", "PMIX_RANK"),
+)
+
+
+def launched() -> tuple[int, int]:
+    """Return how many ranks this process was started among, and which it is; (1, 0) if alone."""
+    for names in _LAUNCHERS:
+        size, rank = (os.environ.get(name, "") for name in names)
+        if size.isdecimal() and rank.isdecimal():
+            return int(size), int(rank)
+    return 1, 0
+
+
+class World:
+    """The ranks that were started together.
+
+    Args:
+        communicator: of all of them.
+
+    Attributes:
+        rank: which this is.
+        size: how many there are.
+    """
+
+    def __init__(self, communicator: Intracomm) -> None:
+        self.communicator = communicator
+        self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
+        self.busy = False  # with a call that not all have answered
+
+    @classmethod
+    def joined(cls) -> World | None:
+        """Return the world of this process; None where it was started alone.
+
+        Raises:
+            ValueError: there is no MPI that would join the ranks.
+        """
+        size, _ = launched()
+        if size == 1:
+            return None
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:  # no package, or no library of MPI
+            raise ValueError(
+                f"{size} ranks were started, and mpi4py, which joins them, cannot be imported "
+                f"({error}): pip install mpi4py mpich, and use the mpiexec that comes with them"
+            ) from None
+        world = cls(MPI.COMM_WORLD)
+        if world.size != size:
+            raise ValueError(
+                f"{size} ranks were started, and mpi4py sees {world.size}: use the mpiexec of the "
+                f"MPI that mpi4py has loaded, {MPI.Get_library_version().splitlines()[0]}"
+            )
+        return world
+
+    def follow(self) -> int:
+        """Do what rank 0 sends, until it ends; return the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # they are for rank 0
+        keep_freed_memory()
+        share: Share | None = None
+        with blas_held(1):
+            while (message := self.communicator.recv(source=0)) is not None:
+                function, own = message
+                try:
+                    if function is make_share:
+                        share = make_share(self.communicator, *own)
+                    else:
+                        self.communicator.send(quietly(function, share, *own), dest=0)
+                except Exception as error:
+                    self._tell(error)
+        return 0
+
+    def _tell(self, error: Exception) -> None:
+        """End all ranks: the others may wait for this one where no message would reach them."""
+        text = " ".join(f"rank {self.rank}: {type(error).__name__}: {error}".split())
+        print(f"npllm: error: {text}: go on from the last checkpoint", file=sys.stderr, flush=True)
+        self.communicator.Abort(2)
+
+    def end(self, status: int) -> int:
+        """Let the others end with this one, rank 0; return the exit status."""
+        if self.busy:  # they wait for what will not come
+            sys.stdout.flush()
+            self.communicator.Abort(status or 1)
+        for rank in range(1, self.size):
+            self.communicator.send(None, dest=rank)
+        return status
+
+
+class Plan(NamedTuple):
+    """What a rank needs to make its share, but for the numbers.
+
+    Attributes:
+        kind: the model's class.
+        config: what the model is made with.
+        dtype: of its parameters.
+        rule: the optimizer without its arrays, or None.
+    """
+
+    kind: Any
+    config: dict[str, Any]
+    dtype: np.dtype[Any]
+    rule: Optimizer | None
+
+
+class Collective:
+    """The exchange of ranks.
+
+    Args:
+        communicator: of all ranks.
+        gradients: the vector of this rank's own.
+        parameters: the vector of which it updates a slice.
+    """
+
+    def __init__(self, communicator: Intracomm, gradients: Array, parameters: Array) -> None:
+        self._communicator, self._gradients, self._parameters = communicator, gradients, parameters
+        pieces = slices(parameters.size, communicator.Get_size())
+        self.piece = pieces[communicator.Get_rank()]
+        self._counts = [piece.stop - piece.start for piece in pieces]
+        self.own: Array = np.empty_like(parameters[self.piece])
+
+    def reduce(self) -> None:
+        """Sum this rank's slice of all gradients, in an order that depends on their number only."""
+        self._communicator.Reduce_scatter(self._gradients, self.own, self._counts)
+
+    def gather(self) -> None:
+        """Let all ranks have this one's slice of the parameters, and it theirs."""
+        own = self._parameters[self.piece].copy()
+        self._communicator.Allgatherv(own, [self._parameters, self._counts])
+
+    def scatter(self, whole: Array | None) -> Array:
+        """Return this rank's slice of what rank 0 has."""
+        own: Array = np.empty_like(self.own)
+        self._communicator.Scatterv(whole if whole is None else [whole, self._counts], own, root=0)
+        return own
+
+    def collect(self, own: Array, whole: Array | None) -> None:
+        """Write the slices of all ranks into what rank 0 has."""
+        self._communicator.Gatherv(own, whole if whole is None else [whole, self._counts], root=0)
+
+
+def make_share(
+    communicator: Intracomm,
+    plan: Plan,
+    model: LanguageModel | None = None,
+    optimizer: Optimizer | None = None,
+) -> Share:
+    """Return a rank's share, by all ranks at once; rank 0 has the model and the optimizer."""
+    if model is None:
+        made: LanguageModel = plan.kind(**plan.config, seed=None, dtype=plan.dtype)
+        model = made
+    parameters = model.parameters.vector
+    communicator.Bcast(parameters, root=0)
+    if plan.rule is None:
+        return Share(model)
+    gradients = model.parameters.zeros_like()
+    exchange = Collective(communicator, gradients.vector, parameters)
+    state = {
+        name: exchange.scatter(None if optimizer is None else optimizer.state[name])
+        for name in plan.rule.carried
+    }
+    rule = plan.rule.over(parameters[exchange.piece], state)
+    return Share(model, gradients, exchange, rule)
+
+
+def collect(share: Share, optimizer: Optimizer | None = None) -> None:
+    """Bring the sum of the gradients and the optimizer's state to rank 0, by all ranks at once."""
+    exchange, rule, gradients = share.exchange, share.rule, share.gradients
+    assert isinstance(exchange, Collective)
+    assert rule is not None
+    assert gradients is not None
+    exchange.collect(exchange.own, gradients.vector if optimizer is not None else None)
+    for name, own in rule.state.items():
+        exchange.collect(own, optimizer.state[name] if optimizer is not None else None)
+
+
+class Ranks:
+    """A team of all ranks, of which this is rank 0.
+
+    Args:
+        model: its parameters.
+        optimizer: its state is scattered at the start, and here again when it was collected; None
+            where nothing is trained.
+        world: the ranks.
+    """
+
+    def __init__(self, model: LanguageModel, optimizer: Optimizer | None, world: World) -> None:
+        self._optimizer, self._world = optimizer, world
+        self.share = Share(model)
+        self._started = False
+
+    def start(self) -> None:
+        """Send all ranks their share."""
+        if self._started:
+            raise ValueError("the ranks are already at work")
+        model, optimizer = self.share.model, self._optimizer
+        rule = None if optimizer is None else optimizer.over(optimizer.vector[:0], {})
+        plan = Plan(type(model), model.config, model.parameters.vector.dtype, rule)
+        self._world.busy = True
+        for rank in range(1, self._world.size):
+            self._world.communicator.send((make_share, (plan,)), dest=rank)
+        self.share = make_share(self._world.communicator, plan, model, optimizer)
+        self._world.busy = False
+        self._started = True
+
+    def call(
+        self, function: Callable[..., Result], arguments: Sequence[tuple[object, ...]]
+    ) -> list[Result]:
+        """Return what each rank's function of its share and its arguments returned.
+
+        An error here leaves the others waiting: the world then ends with this rank.
+        """
+        if not self._started:
+            raise ValueError("the ranks were not started: call within working()")
+        others = range(1, len(arguments))
+        self._world.busy = True
+        for rank in others:
+            self._world.communicator.send((function, arguments[rank]), dest=rank)
+        results = [quietly(function, self.share, *arguments[0])]
+        results += [self._world.communicator.recv(source=rank) for rank in others]
+        self._world.busy = False
+        return results
+
+    def collect(self) -> None:
+        """Bring the sum of the gradients and the optimizer's state here."""
+        if self._started and self._optimizer is not None:
+            self.call(collect, [(self._optimizer,), *[()] * (self._world.size - 1)])
+
+    def close(self) -> None:
+        """Leave the others waiting for another start."""
+        if not self._world.busy:
+            self.collect()
+        self._started = False

@@ -1,0 +1,72 @@
+"""What the ranks of a test run; the first writes what it has seen."""
+
+import functools
+import os
+import signal
+import sys
+
+import numpy as np
+from test_workers import build, draw, trained
+
+from npllm.models import LSTMLanguageModel
+from npllm.optim import SGD
+from npllm.training.ranks import World, launched
+from npllm.training.shares import Share
+from npllm.training.workers import Workers
+
+
+def steps(world, out):
+    """Take the same steps with every kind of model."""
+    seen = {}
+    for kind in ("lstm", "gpt", "llama"):
+        for parts in (1, 2):
+            told, vectors, drawn, taken = trained(kind, 1, world=world, accumulate=parts)
+            seen[f"{kind}.{parts}.told"] = np.array(told)
+            seen[f"{kind}.{parts}.rest"] = np.array([drawn, taken])
+            for n, vector in enumerate(vectors):
+                seen[f"{kind}.{parts}.{n}"] = vector
+    model = build()
+    workers = Workers(model, SGD(model.parameters, 0.1), world=world)
+    with workers.working():
+        workers.differentiate(*draw())
+        seen["gradients"] = workers.gradients.vector
+    np.savez(out, **seen)
+
+
+def failure(world, out):
+    """Take a step that fails on the last rank, while the others wait for its gradient."""
+    model = LSTMLanguageModel(7, 3, 4)
+    with Workers(model, SGD(model.parameters, 0.1), world=world).working() as workers:
+        workers.map(fail, [(out,)] * world.size)
+
+
+def fail(model, out):
+    if launched()[1] > 0:
+        raise ArithmeticError("two\nlines")
+
+
+def killed(rank, words):
+    """Train, and be killed in the seventh step where this is that rank."""
+    from npllm.cli import main
+
+    original, steps = Share.differentiate, []
+
+    def differentiate(share, parts):
+        steps.append(parts)
+        if launched()[1] == rank and len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(share, parts)
+
+    Share.differentiate = functools.wraps(original)(differentiate)
+    return main(["train", *words])
+
+
+if __name__ == "__main__":
+    name, first, *others = sys.argv[1:]
+    if name == "killed":
+        sys.exit(killed(int(first), others))
+    world = World.joined()
+    if world.rank:
+        sys.exit(world.follow())
+    {"steps": steps, "failure": failure}[name](world, first)
+    sys.exit(world.end(0))
