@@ -24,7 +24,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.optim import Optimizer
 from npllm.threads import blas_held
-from npllm.training.shares import Result, Share, SharedMemory, quietly, slices
+from npllm.training.shares import Piece, Result, Share, SharedMemory, quietly, slices
 
 ALIGNMENT = 64  # bytes: a line of the cache
 
@@ -80,7 +80,7 @@ class Plan:
         states = {n: self.vectors[f"state.{n}"][piece] for n in self.rule.carried}
         rule = self.rule.over(self.vectors["parameters"][piece], states)
         vectors = [self.vectors[f"gradients.{n}"] for n in range(self.count)]
-        return Share(model, gradients, SharedMemory(vectors, piece), rule)
+        return Share(model, gradients, [Piece(SharedMemory(vectors, piece), rule)])
 
 
 class Processes:

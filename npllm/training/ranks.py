@@ -4,7 +4,8 @@ Each rank has all parameters, its rows of the batch and their gradient, and its 
 optimizer's state. The sum of the gradients is a reduce-scatter, which leaves each rank the slice
 that it updates; an all-gather then brings the updated slices to all. Together they are the
 all-reduce of Rabenseifner, "Optimization of Collective Reduction Operations" (2004), with the
-update in its middle. Rank 0 alone reads, locks, reports and writes: the others do what it sends.
+update in its middle, bucket by bucket. Rank 0 alone reads, locks, reports and writes: the others do
+what it sends.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.optim import Optimizer
 from npllm.threads import blas_held
-from npllm.training.shares import Result, Share, quietly, slices
+from npllm.training.shares import Piece, Result, Share, quietly, slices
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
+
+BUCKET = 2**20  # numbers: longer messages take more than their share, see docs/en/scaling.md
 
 # Where those who start ranks say how many there are, and which of them this is: MPICH and its kin,
 # Open MPI, and Slurm with PMIx.
@@ -43,6 +46,11 @@ def launched() -> tuple[int, int]:
         if size.isdecimal() and rank.isdecimal():
             return int(size), int(rank)
     return 1, 0
+
+
+def buckets(size: int) -> list[slice]:
+    """Return the parts in which a vector of so many numbers is exchanged."""
+    return slices(size, max(1, -(-size // BUCKET)))
 
 
 class World:
@@ -137,29 +145,28 @@ class Plan(NamedTuple):
 
 
 class Collective:
-    """The exchange of ranks.
+    """The exchange of ranks: of a bucket of numbers, of which each rank updates a slice.
 
     Args:
         communicator: of all ranks.
-        gradients: the vector of this rank's own.
-        parameters: the vector of which it updates a slice.
+        gradients: this rank's own.
+        parameters: the same for all.
     """
 
     def __init__(self, communicator: Intracomm, gradients: Array, parameters: Array) -> None:
         self._communicator, self._gradients, self._parameters = communicator, gradients, parameters
-        pieces = slices(parameters.size, communicator.Get_size())
-        self.piece = pieces[communicator.Get_rank()]
-        self._counts = [piece.stop - piece.start for piece in pieces]
-        self.own: Array = np.empty_like(parameters[self.piece])
+        places = slices(parameters.size, communicator.Get_size())
+        self._counts = [place.stop - place.start for place in places]
+        self.slice: Array = parameters[places[communicator.Get_rank()]]
+        self.own: Array = np.empty_like(self.slice)
 
     def reduce(self) -> None:
-        """Sum this rank's slice of all gradients, in an order that depends on their number only."""
+        """Sum this rank's slice of all gradients, in an order that their number determines."""
         self._communicator.Reduce_scatter(self._gradients, self.own, self._counts)
 
     def gather(self) -> None:
         """Let all ranks have this one's slice of the parameters, and it theirs."""
-        own = self._parameters[self.piece].copy()
-        self._communicator.Allgatherv(own, [self._parameters, self._counts])
+        self._communicator.Allgatherv(self.slice.copy(), [self._parameters, self._counts])
 
     def scatter(self, whole: Array | None) -> Array:
         """Return this rank's slice of what rank 0 has."""
@@ -186,25 +193,26 @@ def make_share(
     communicator.Bcast(parameters, root=0)
     if plan.rule is None:
         return Share(model)
-    gradients = model.parameters.zeros_like()
-    exchange = Collective(communicator, gradients.vector, parameters)
-    state = {
-        name: exchange.scatter(None if optimizer is None else optimizer.state[name])
-        for name in plan.rule.carried
-    }
-    rule = plan.rule.over(parameters[exchange.piece], state)
-    return Share(model, gradients, exchange, rule)
+    gradients, pieces = model.parameters.zeros_like(), []
+    for bucket in buckets(parameters.size):
+        exchange = Collective(communicator, gradients.vector[bucket], parameters[bucket])
+        state = {
+            name: exchange.scatter(None if optimizer is None else optimizer.state[name][bucket])
+            for name in plan.rule.carried
+        }
+        pieces.append(Piece(exchange, plan.rule.over(exchange.slice, state)))
+    return Share(model, gradients, pieces)
 
 
 def collect(share: Share, optimizer: Optimizer | None = None) -> None:
     """Bring the sum of the gradients and the optimizer's state to rank 0, by all ranks at once."""
-    exchange, rule, gradients = share.exchange, share.rule, share.gradients
-    assert isinstance(exchange, Collective)
-    assert rule is not None
-    assert gradients is not None
-    exchange.collect(exchange.own, gradients.vector if optimizer is not None else None)
-    for name, own in rule.state.items():
-        exchange.collect(own, optimizer.state[name] if optimizer is not None else None)
+    assert share.gradients is not None
+    gradients = share.gradients.vector
+    for bucket, (exchange, rule) in zip(buckets(gradients.size), share.pieces, strict=True):
+        assert isinstance(exchange, Collective)
+        exchange.collect(exchange.own, None if optimizer is None else gradients[bucket])
+        for name, own in rule.state.items():
+            exchange.collect(own, None if optimizer is None else optimizer.state[name][bucket])
 
 
 class Ranks:

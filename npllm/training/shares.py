@@ -1,7 +1,7 @@
 """What one worker has of a training step, and what it does with it.
 
-A step is three calls of each worker: it differentiates the loss of its rows, reduces its slice of
-the sum of all gradients, and updates its slice of the parameters. Losses, gradients and tokens are
+A step is three calls of each worker: it differentiates the loss of its rows, reduces its pieces of
+the sum of all gradients, and updates its pieces of the parameters. Losses, gradients and tokens are
 sums, so it does not matter how the rows are shared.
 """
 
@@ -77,6 +77,18 @@ class Exchange(Protocol):
         """Let all workers have its slice of the parameters, and it theirs."""
 
 
+class Piece(NamedTuple):
+    """A slice of the parameters that one worker updates.
+
+    Attributes:
+        exchange: with the other workers.
+        rule: the optimizer of that slice.
+    """
+
+    exchange: Exchange
+    rule: Optimizer
+
+
 class SharedMemory:
     """The exchange of workers that see each other's memory.
 
@@ -102,15 +114,13 @@ class Share(NamedTuple):
 
     Attributes:
         model: whose parameters are the same for all workers.
-        gradients: those of its own rows; None where nothing is trained, and so are the following.
-        exchange: with the other workers.
-        rule: the optimizer of its slice of the parameters.
+        gradients: those of its own rows; None where nothing is trained.
+        pieces: what it updates.
     """
 
     model: LanguageModel
     gradients: Parameters | None = None
-    exchange: Exchange | None = None
-    rule: Optimizer | None = None
+    pieces: Sequence[Piece] = ()
 
     def differentiate(self, parts: Sequence[Part]) -> tuple[float, int, list[State | None]]:
         """Return the summed loss of its rows, how many tokens they are, and their states."""
@@ -128,23 +138,24 @@ class Share(NamedTuple):
         return loss, tokens, states
 
     def reduce(self, divisor: int) -> float:
-        """Sum its slice of all gradients, divide it, and return its squared norm."""
-        assert self.exchange is not None
-        self.exchange.reduce()
-        gradient = self.exchange.own
-        gradient /= divisor
-        return float(np.vdot(gradient, gradient))
+        """Sum its pieces of all gradients, divide them, and return their squared norm."""
+        squares = 0.0
+        for exchange, _ in self.pieces:
+            exchange.reduce()
+            gradient = exchange.own
+            gradient /= divisor
+            squares += float(np.vdot(gradient, gradient))
+        return squares
 
     def update(self, taken: int, lr: float, factor: float) -> None:
         """Take the optimizer's step after those taken, the gradient shortened by a factor."""
-        assert self.rule is not None
-        assert self.exchange is not None
-        gradient = self.exchange.own
-        if factor < 1:
-            gradient *= factor
-        self.rule.steps, self.rule.lr = taken, lr
-        self.rule.step(gradient)
-        self.exchange.gather()
+        for exchange, rule in self.pieces:
+            gradient = exchange.own
+            if factor < 1:
+                gradient *= factor
+            rule.steps, rule.lr = taken, lr
+            rule.step(gradient)
+            exchange.gather()
 
 
 def slices(size: int, count: int) -> list[slice]:

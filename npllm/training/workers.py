@@ -24,6 +24,7 @@ from npllm.threads import available_cores, blas_held
 from npllm.training.shares import (
     Batch,
     Part,
+    Piece,
     Result,
     Share,
     SharedMemory,
@@ -156,16 +157,16 @@ class Workers:
 
             self.count = world.size
             self._team = Ranks(model, optimizer, world)
-        elif count == 1 and optimizer is None:
-            self._team = Alone(Share(model))
-        elif count == 1:
-            gradients = model.parameters.zeros_like()
-            exchange = SharedMemory([gradients.vector])
-            self._team = Alone(Share(model, gradients, exchange, optimizer))
-        else:
+        elif count > 1:
             from npllm.training.processes import Processes
 
             self._team = Processes(model, optimizer, count, start_method)
+        elif optimizer is None:
+            self._team = Alone(Share(model))
+        else:
+            gradients = model.parameters.zeros_like()
+            whole = Piece(SharedMemory([gradients.vector]), optimizer)
+            self._team = Alone(Share(model, gradients, [whole]))
 
     @contextmanager
     def working(self) -> Iterator[Workers]:
