@@ -8,10 +8,11 @@ has one thread wherever npllm works, unless a person asks for more; it is held t
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -24,8 +25,10 @@ Result = TypeVar("Result")
 
 _NAME = "npllm-core"
 _LOCK = threading.RLock()
-_HOLDS: dict[object, int] = {}  # those in force, the latest last; they may end in any order
-_BLAS: list[tuple[ThreadpoolController, Any]] = []  # while any is: BLAS, and what restores it
+# Those in force, the latest last (they may end in any order): how many threads BLAS has, and over
+# how many cores a function may spread its items.
+_HOLDS: dict[object, tuple[int, int]] = {}
+_BEFORE: list[Any] = []  # while any is: what gives BLAS back the threads that it had
 
 
 def available_cores() -> int:
@@ -35,8 +38,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-@contextmanager
-def blas_held(threads: int | None = None) -> Iterator[None]:
+def blas_held(threads: int | None = None) -> AbstractContextManager[None]:
     """Hold BLAS to a number of threads, in the whole process.
 
     Args:
@@ -52,10 +54,16 @@ def blas_held(threads: int | None = None) -> Iterator[None]:
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
+    return _hold(threads)
+
+
+@contextmanager
+def _hold(threads: int | None, cores: int | None = None) -> Iterator[None]:
+    """Hold BLAS to so many threads, and functions' items to so many cores where that is another."""
     key = object()
     with _LOCK:
         before = _held()
-        _HOLDS[key] = threads or before or 1
+        _HOLDS[key] = (threads or before or 1, cores or threads or before or 1)
         _apply(before)
     try:
         yield
@@ -71,7 +79,8 @@ def granted_cores() -> int:
     if threading.current_thread().name.startswith(_NAME):
         return 1
     with _LOCK:
-        return _held() or 1
+        _, cores = next(reversed(_HOLDS.values()), (1, 1))
+        return cores
 
 
 def on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -80,10 +89,11 @@ def on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
     It is for functions that spend their time in NumPy, which lets go of Python's lock. BLAS has one
     thread in each meanwhile.
     """
-    cores = min(granted_cores(), len(items))
+    granted = granted_cores()
+    cores = min(granted, len(items))
     if cores <= 1:
         return [function(item) for item in items]
-    with blas_held(1):
+    with _hold(1, granted):
         return list(_threads(cores).map(function, items))
 
 
@@ -107,17 +117,27 @@ if hasattr(os, "register_at_fork"):
 
 def _held() -> int | None:
     """Return to how many threads BLAS is held; None where nobody holds it."""
-    return next(reversed(_HOLDS.values()), None)
+    threads, _ = next(reversed(_HOLDS.values()), (None, 1))
+    return threads
 
 
 def _apply(before: int | None) -> None:
     threads = _held()
     if threads == before:
         return
-    if before is None:  # to look for the libraries takes twenty times as long as to tell them
-        blas = ThreadpoolController()
-        _BLAS.append((blas, blas.limit(limits=threads, user_api="blas")))
-    elif threads is None:
-        _BLAS.pop()[1].restore_original_limits()
-    else:
-        _BLAS[0][0].limit(limits=threads, user_api="blas")
+    if threads is None:
+        _BEFORE.pop().restore_original_limits()
+        return
+    limits = _libraries(len(sys.modules)).limit(limits=threads, user_api="blas")
+    if before is None:
+        _BEFORE.append(limits)
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:
+    """Return the libraries, looked for again once there are more modules than there were.
+
+    To look for them takes twenty times as long as to tell them how many threads they have.
+    """
+    del modules
+    return ThreadpoolController()

@@ -30,7 +30,7 @@ def blas():
 def three(monkeypatch):
     """BLAS as someone may have it who holds nothing: with three threads."""
     monkeypatch.setattr(npllm.threads, "_HOLDS", {})
-    monkeypatch.setattr(npllm.threads, "_BLAS", [])
+    monkeypatch.setattr(npllm.threads, "_BEFORE", [])
     with threadpool_limits(3, "blas"):
         if blas() != {3}:
             pytest.skip("NumPy's BLAS is none whose threads can be set")

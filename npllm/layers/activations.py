@@ -138,11 +138,11 @@ def _gelu_backward(dy: Array, cache: GeluCache) -> tuple[Array]:
         slope = np.exp(-0.5 * x * x)
         slope *= 1 / math.sqrt(2 * math.pi)
     else:
-        slope = x * x
-        slope *= 2 * 3 * 0.044715 * ROOT
-        slope += 2 * ROOT  # 2 u'
+        slope = x * (3 * 0.044715 * ROOT)
+        slope *= x
+        slope += ROOT  # u'
         slope *= phi
-        slope *= 1 - phi
+        slope *= 2 - 2 * phi
     slope *= x
     phi += slope
     return (dy * phi,)

@@ -56,20 +56,24 @@ def as_rows(array: Array) -> Array:
 def row_sum(x: Array, y: Array | None = None, axis: int = -1) -> Array:
     """Return the sum of x, or of x y, over an axis, which stays.
 
-    A product with ones is a fraction of the time of a sum along rows. It adds one after the other,
-    not in pairs: the error grows with the axis, not with its logarithm.
+    Along rows a product with ones takes a fraction of the time. It adds one after the other, not in
+    pairs: the error grows with the axis, not with its logarithm.
     """
-    x = x.swapaxes(axis, -1)
-    if y is None:
-        sums = x @ np.ones((x.shape[-1], 1), np.result_type(x.dtype, np.float32))
-    else:
-        sums = np.einsum("...i,...i->...", x, y.swapaxes(axis, -1))[..., None]
-    return sums.swapaxes(axis, -1)
+    if axis not in (-1, x.ndim - 1):
+        sums: Array = (x if y is None else x * y).sum(axis=axis, keepdims=True)
+        return sums
+    return weighted_sum(x, 1) if y is None else np.einsum("...i,...i->...", x, y)[..., None]
 
 
 def row_mean(x: Array, y: Array | None = None) -> Array:
     """Return the mean of x, or of x y, over the last axis, which stays."""
-    return row_sum(x, y) * (1 / x.shape[-1])
+    share = 1 / x.shape[-1]
+    return weighted_sum(x, share) if y is None else row_sum(x, y) * share
+
+
+def weighted_sum(x: Array, weight: float) -> Array:
+    """Return the sum of x, all of it times a weight, over the last axis, which stays."""
+    return x @ np.full((x.shape[-1], 1), weight, np.result_type(x.dtype, np.float32))
 
 
 def column_sum(x: Array) -> Array:

@@ -10,7 +10,7 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ from npllm.layers.softmax import row_shift
 from npllm.threads import on_cores
 
 LOGITS = 2**22  # that may always be held: 16 MB in float32
+WORDS = 2**20  # numbers of the weight's gradient that are added at a time
 
 
 class LinearCrossEntropyCache(NamedTuple):
@@ -112,6 +113,7 @@ def linear_cross_entropy_gradients(
     *,
     ignore_index: int = -100,
     logits: int | None = None,
+    onto: Sequence[Array] | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """Return the summed loss and its gradients, dx, dweight and, with a bias, dbias, at once.
 
@@ -125,6 +127,8 @@ def linear_cross_entropy_gradients(
         bias: likewise.
         ignore_index: likewise.
         logits: likewise.
+        onto: arrays to which dweight and, with a bias, dbias are added, and which are returned in
+            their place; zeros where None.
 
     >>> x, weight = np.zeros((1, 2)), np.zeros((4, 2))  # p is 1/4 for each class
     >>> _, (_, _, dbias) = linear_cross_entropy_gradients(x, weight, np.array([3]), np.zeros(4))
@@ -132,7 +136,7 @@ def linear_cross_entropy_gradients(
     [0.25, 0.25, 0.25, -0.75]
     """
     cache = _checked(x, weight, targets, bias, ignore_index, logits)
-    return _loss_and_gradients(cache)
+    return _loss_and_gradients(cache, onto)
 
 
 def _checked(
@@ -156,24 +160,27 @@ def _checked(
     return LinearCrossEntropyCache(as_rows(x), weight, ids, kept, bias, size, x.shape)
 
 
-def _loss_and_gradients(cache: LinearCrossEntropyCache) -> tuple[Array, tuple[Array, ...]]:
+def _loss_and_gradients(
+    cache: LinearCrossEntropyCache, onto: Sequence[Array] | None = None
+) -> tuple[Array, tuple[Array, ...]]:
     """Return the loss and the gradients for dy = 1."""
     rows, weight, _, _, bias, _, shape = cache
     loss, dx = np.zeros((), rows.dtype), np.empty(rows.shape, rows.dtype)
-    sums: list[Array] = []
+    if onto is None:
+        onto = [np.zeros_like(a) for a in (weight, bias) if a is not None]
+    dweight, *dbias = onto
+    size = max(1, WORDS // max(weight.shape[1], 1))
     for stretch, of_stretch, dlogits in _stretches(cache):
         loss += of_stretch
         # logits = rows @ weight.T + bias
         np.matmul(dlogits, weight, out=dx[stretch])
-        parts = [dlogits.T @ rows[stretch]]  # (V, E)
-        if bias is not None:
-            parts.append(column_sum(dlogits))  # (V,)
-        for total, part in zip(sums, parts, strict=False):
-            total += part
-        sums = sums or parts
+        for start in range(0, len(weight), size):
+            words = slice(start, start + size)
+            dweight[words] += dlogits[:, words].T @ rows[stretch]
+        for total in dbias:
+            total += column_sum(dlogits)
         del dlogits  # before the next ones come
-    sums = sums or [np.zeros_like(a) for a in (weight, bias) if a is not None]
-    return loss, (dx.reshape(shape), *sums)
+    return loss, (dx.reshape(shape), *onto)
 
 
 def _stretches(cache: LinearCrossEntropyCache) -> Iterator[tuple[slice, Array, Array]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, row_sum
+from npllm.layers.arrays import Array, check_shape, row_sum
 
 
 class SoftmaxCache(NamedTuple):
@@ -58,6 +58,7 @@ def softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     From dy_j / dx_i = y_j (delta_ij - y_i).
     """
     y, axis = cache
+    check_shape(dy, y.shape, "dy")
     dx = dy - row_sum(y, dy, axis)
     dx *= y
     return dx

@@ -215,22 +215,22 @@ class LSTMLanguageModel:
             cache: what :meth:`forward` returned.
         """
         # logits = linear(h, fc.weight, fc.bias)
-        dh, *dfc = linear_backward(dlogits.swapaxes(0, 1), cache.fc)
-        return self._gradients(dh, dfc, cache.output, cache.rnn, cache.input)
+        dh, dweight, dbias = linear_backward(dlogits.swapaxes(0, 1), cache.fc)
+        gradients = self.parameters.zeros_like()
+        gradients["fc.weight"] += dweight
+        gradients["fc.bias"] += dbias
+        self._add_gradients(gradients, dh, cache.output, cache.rnn, cache.input)
+        return gradients
 
-    def _gradients(
+    def _add_gradients(
         self,
+        gradients: Parameters,
         dh: Array,
-        dfc: list[Array],
         output_cache: DropoutCache,
         rnn_cache: LSTMCache,
         inputs: InputCache | None,
-        gradients: Parameters | None = None,
-    ) -> Parameters:
-        """Return the gradients of all parameters, given those of fc and of its input (T, B, H)."""
-        gradients = self.parameters.zeros_like() if gradients is None else gradients
-        gradients["fc.weight"] += dfc[0]
-        gradients["fc.bias"] += dfc[1]
+    ) -> None:
+        """Add those of all parameters but fc's, given that of fc's input (T, B, H)."""
         # h = dropout(output)
         doutput = dropout_backward(dh, output_cache)
         # output, final = lstm(x, rnn, state)
@@ -244,7 +244,6 @@ class LSTMLanguageModel:
         else:  # x = dropout(embedding(ids, embedding.weight))
             dx = dropout_backward(dx, inputs.dropout)
             embedding_backward(dx, inputs.embedding, table)
-        return gradients
 
     def views(self, cache: ForwardCache) -> Views:
         """Return each layer's gates i, f, g and o, (B, T, 4, H).
@@ -276,8 +275,10 @@ class LSTMLanguageModel:
         (output, final), (inputs, rnn_cache), rate = self._hidden(ids, state, rng, None)
         h, output_cache = dropout_forward(output, p=rate, rng=rng)  # (T, B, H)
         weight, bias = self.parameters["fc.weight"], self.parameters["fc.bias"]
-        loss, (dh, *dfc) = linear_cross_entropy_gradients(h, weight, targets.T, bias)
-        gradients = self._gradients(dh, dfc, output_cache, rnn_cache, inputs, gradients)
+        gradients = self.parameters.zeros_like() if gradients is None else gradients
+        dfc = gradients["fc.weight"], gradients["fc.bias"]
+        loss, (dh, *_) = linear_cross_entropy_gradients(h, weight, targets.T, bias, onto=dfc)
+        self._add_gradients(gradients, dh, output_cache, rnn_cache, inputs)
         tokens = int(np.count_nonzero(targets != -100))
         return LossAndGradients(loss.item(), gradients, tokens, final)
 

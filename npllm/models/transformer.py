@@ -292,9 +292,11 @@ class Transformer(ABC):
         """
         targets = np.asarray(targets)
         (h, _), cache = self.hidden_forward(ids, state, rng=rng)
-        loss, (dh, dhead) = linear_cross_entropy_gradients(h, self.parameters[self.HEAD], targets)
+        gradients = self.parameters.zeros_like() if gradients is None else gradients
+        loss, (dh, _) = linear_cross_entropy_gradients(
+            h, self.parameters[self.HEAD], targets, onto=[gradients[self.HEAD]]
+        )
         gradients = self.hidden_backward(dh, cache, gradients)
-        gradients[self.HEAD] += dhead
         return LossAndGradients(
             loss.item(), gradients, int(np.count_nonzero(targets != -100)), None
         )

@@ -98,14 +98,13 @@ def test_certify_tells_a_wrong_model(npllm, folder):
 
 @pytest.mark.usefixtures("without_torch")
 def test_certify_tells_a_gradient_that_is_no_number(npllm, folder, monkeypatch):
-    right = LSTMLanguageModel._gradients
+    right = LSTMLanguageModel._add_gradients
 
-    def spoiled(self, *args):
-        gradients = right(self, *args)
+    def spoiled(self, gradients, *args):
+        right(self, gradients, *args)
         gradients["fc.bias"][0] = float("nan")
-        return gradients
 
-    monkeypatch.setattr(LSTMLanguageModel, "_gradients", spoiled)
+    monkeypatch.setattr(LSTMLanguageModel, "_add_gradients", spoiled)
     status, out, errors = npllm("certify", "--quick", "--json=proof.json")
     assert (status, errors) == (1, "")
     assert "complex step nan" in out

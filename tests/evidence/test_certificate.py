@@ -98,12 +98,21 @@ def test_torch_sees_another_loss_and_another_state(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, Any], Any]) -> None:
     """Let ``change(model, gradients)`` have each gradient before it is returned."""
-    right = LSTMLanguageModel._gradients
+    for name in ("backward", "loss_and_gradients"):
+        monkeypatch.setattr(LSTMLanguageModel, name, spoiled(name, change))
 
-    def spoiled(self: Any, *args: Any) -> Any:
-        return change(self, right(self, *args))
 
-    monkeypatch.setattr(LSTMLanguageModel, "_gradients", spoiled)
+def spoiled(name: str, change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """Return the model's method of that name, its gradients changed."""
+    right = getattr(LSTMLanguageModel, name)
+
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        result = right(self, *args, **options)
+        if name == "backward":
+            return change(self, result)
+        return result._replace(gradients=change(self, result.gradients))
+
+    return method
 
 
 @pytest.mark.usefixtures("without_torch")

@@ -40,3 +40,12 @@ def test_sigmoid_keeps_its_digits_at_both_ends(x):
 def test_gelu_names_the_forms_it_knows():
     with pytest.raises(ValueError, match='approximate must be "none" or "tanh", got \'erf\''):
         gelu_forward(np.ones(2), approximate="erf")
+
+
+@pytest.mark.parametrize(("dtype", "x"), [(np.float16, 690.0), (np.float32, 5e19)])
+def test_the_tanh_form_has_its_slope_as_far_as_the_dtype_goes(dtype, x):
+    """0.044715 x^2 has room where x^2 alone has none."""
+    with np.errstate(over="ignore"):  # of u, whose tanh is 1
+        y, cache = gelu_forward(np.array([x], dtype), approximate="tanh")
+        assert y.tolist() == [dtype(x)]
+        assert gelu_backward(np.ones(1, dtype), cache).tolist() == [1]

@@ -94,3 +94,11 @@ def test_a_row_of_one_has_no_direction_left():
     y, cache = rms_norm_forward(x, eps=0.0)
     assert_close(y, np.sign(x))
     assert_close(rms_norm_backward(x, cache)[0], np.zeros((3, 1)), floor=1)
+
+
+@pytest.mark.parametrize(("shape", "value"), [((1, 768), 1e36), ((2, 4), 1e38)])
+def test_a_mean_does_not_overflow_where_its_sum_would(shape, value):
+    y, _ = layer_norm_forward(
+        np.full(shape, value, np.float32), None, np.ones(shape[1], np.float32)
+    )
+    np.testing.assert_array_equal(y, np.ones(shape))

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from npllm.layers import (
     rms_norm_forward,
 )
 from npllm.layers.pieces import Pieces, forward_in_pieces
-from npllm.threads import blas_held, on_cores
+from npllm.threads import blas_held, granted_cores, on_cores
 
 NAMES = ("layer_norm", "layer_norm, plain", "rms_norm", "rms_norm, plain", "gelu", "swiglu")
 CUT = {name: build for name, build in ARGUMENTS.items() if name in NAMES}
@@ -90,6 +91,23 @@ def test_items_within_an_item_are_not_spread():
     with blas_held(2):
         for names in on_cores(outer, range(4)):
             assert len(set(names)) == 1
+
+
+def test_what_one_thread_spreads_does_not_change_what_another_is_granted():
+    """Else the size of the pieces, and with it the last bits, would depend on the moment."""
+    inside, seen = threading.Barrier(3, timeout=60), threading.Barrier(3, timeout=60)
+
+    def run(_):
+        inside.wait()
+        seen.wait()
+        return granted_cores()
+
+    with blas_held(2), ThreadPoolExecutor(1) as other:
+        spread = other.submit(on_cores, run, [0, 1])
+        inside.wait()
+        assert granted_cores() == 2
+        seen.wait()
+        assert spread.result() == [1, 1]
 
 
 def test_an_error_in_a_piece_is_the_callers():

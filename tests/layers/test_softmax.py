@@ -1,5 +1,7 @@
 """softmax, log_softmax and logsumexp."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,12 @@ from layer_checks import HUGE, assert_agrees_with_torch, assert_close
 from npllm import layers
 from npllm.evidence import Bound
 from npllm.evidence.source import Source, frozen
-from npllm.layers import log_softmax_forward, logsumexp_forward, softmax_forward
+from npllm.layers import (
+    log_softmax_forward,
+    logsumexp_forward,
+    softmax_backward,
+    softmax_forward,
+)
 
 PAIRS = {
     name: (getattr(layers, f"{name}_forward"), getattr(layers, f"{name}_backward"))
@@ -91,3 +98,9 @@ def test_an_empty_axis_has_nothing_to_choose_from(shape, axis):
 def test_a_number_has_no_axis(forward):
     with pytest.raises(ValueError, match=r"x must have an axis to run along, got shape \(\)"):
         forward(np.zeros(()))
+
+
+def test_a_cotangent_of_another_shape_is_refused():
+    _, cache = softmax_forward(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=re.escape("dy must have shape (2, 3), got (2, 1)")):
+        softmax_backward(np.ones((2, 1)), cache)

@@ -279,8 +279,8 @@ GELU_MISTAKES = [
         "Phi (1 - Phi) is what a sigmoid has; here Phi = (1 + tanh) / 2.",
         "Off by half of the second term.",
         _gelu,
+        "slope *= 2 - 2 * phi",
         "slope *= 1 - phi",
-        "slope *= (1 - phi) / 2",
     ),
     Mistake(
         "gelu",
@@ -310,8 +310,8 @@ GELU_MISTAKES = [
         "A misplaced bracket.",
         "The second term is off by the factor sqrt(pi).",
         _gelu,
-        "slope = x * x",
-        "ROOT = math.sqrt(2) / math.pi\n        slope = x * x",
+        "slope = x * (",
+        "ROOT = math.sqrt(2) / math.pi\n        slope = x * (",
     ),
 ]
 

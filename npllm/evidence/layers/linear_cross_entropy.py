@@ -65,8 +65,8 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "= for +=: a stretch's gradient has the shape of the sum.",
         "dx is right; with all rows at once so is the rest.",
         _at_once,
-        "total += part",
-        "total[...] = part",
+        "dweight[words] +=",
+        "dweight[words] =",
     ),
     Mistake(
         "linear_cross_entropy",
@@ -107,8 +107,8 @@ LINEAR_CROSS_ENTROPY_MISTAKES = [
         "The output layer of most language models has none.",
         "Zero where it must not be.",
         _at_once,
-        "parts.append(column_sum(dlogits))",
-        "parts.append(np.zeros_like(bias))",
+        "total += column_sum(dlogits)",
+        "pass",
         cause="zero",
     ),
     Mistake(

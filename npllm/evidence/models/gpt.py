@@ -92,8 +92,8 @@ MODEL_MISTAKES = [
         "The head is not in the list of parameters, so nobody asks for its gradient.",
         "Only the tied matrix is wrong.",
         Transformer.loss_and_gradients,
-        HEAD,
-        "gradients[self.HEAD] += dhead * (self.HEAD in gradients.shapes)",
+        "onto=[gradients[self.HEAD]]",
+        "onto=[gradients[self.HEAD] * (self.HEAD in gradients.shapes)]",
     ),
     Mistake(
         "GPT",
@@ -144,9 +144,9 @@ MODEL_MISTAKES = [
         "Adam does not feel a constant factor.",
         "Off by exactly the number of tokens: shards of a batch no longer add up.",
         Transformer.loss_and_gradients,
-        "dh, dhead) = linear_cross_entropy_gradients(h, self.parameters[self.HEAD], targets)",
-        "dh, dhead) = linear_cross_entropy_gradients(h, self.parameters[self.HEAD], targets)\n"
-        "    dh, dhead = (d / np.count_nonzero(targets != -100) for d in (dh, dhead))",
+        "gradients = self.hidden_backward(dh, cache, gradients)",
+        "gradients = self.hidden_backward(dh, cache, gradients)\n"
+        "    gradients.vector /= np.count_nonzero(targets != -100)",
         cause="scale",
     ),
 ]

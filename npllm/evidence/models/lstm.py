@@ -113,7 +113,7 @@ def model_cases(rng: Generator) -> Iterator[Case]:
             yield Case(label + AT_ONCE, forward, at_once, (ids, parameters))
 
 
-_gradients = LSTMLanguageModel._gradients
+_gradients = LSTMLanguageModel._add_gradients
 
 
 MODEL_MISTAKES = [
@@ -181,12 +181,12 @@ MODEL_MISTAKES = [
     ),
     Mistake(
         "LSTMLanguageModel",
-        "section 5",
+        "section 5" + AT_ONCE,
         "gradients kept from call to call",
         "The framework's habit, without its zero_grad.",
         "A second backward returns the sum of both.",
-        _gradients,
-        "gradients = self.parameters.zeros_like()",
+        LSTMLanguageModel.loss_and_gradients,
+        "gradients = self.parameters.zeros_like() if gradients is None else gradients",
         'gradients = self.__dict__.setdefault("kept", self.parameters.zeros_like())',
         cause="accumulated",
     ),
