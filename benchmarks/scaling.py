@@ -24,6 +24,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -117,14 +118,14 @@ def step_of(name: str, world: World | None) -> dict[str, float]:
 
 def exchange(_: object, size: int, buckets: int) -> float:
     """Return what it takes to sum and to gather so many numbers, in so many parts."""
-    from npllm.training.ranks import Collective, World
+    from mpi4py import MPI
+
+    from npllm.training.ranks import Collective
     from npllm.training.shares import slices
 
-    world = World.joined()
-    assert world is not None
     gradients, parameters = np.zeros((2, size), np.float32)
     parts = [
-        Collective(world.communicator, gradients[part], parameters[part])
+        Collective(MPI.COMM_WORLD, gradients[part], parameters[part])
         for part in slices(size, buckets)
     ]
     times = []
@@ -292,17 +293,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts = {name: Parts(**own) for name, own in found["alone"].items()}
         print("\n".join(report(parts, found["exchanges"], found["pairs"])))
         return 0
-    from npllm.training.ranks import World
+    from npllm.training import ranks
 
-    world = World.joined()
-    if world is not None and world.rank > 0:
-        return world.follow()
-    if options.step is not None:
-        print(json.dumps(step_of(options.step, world)))
-        return 0 if world is None else world.end(0)
-    assert world is not None
-    print(json.dumps(exchanges(world)))
-    return world.end(0)
+    return ranks.run(partial(_measured, options.step))
+
+
+def _measured(step: str | None, world: World | None) -> int:
+    """Measure on rank 0, with the others, and print it."""
+    if step is not None:
+        print(json.dumps(step_of(step, world)))
+    else:
+        assert world is not None
+        print(json.dumps(exchanges(world)))
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,15 +7,19 @@ import errno
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import npllm
 from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, plot, train
 from npllm.cli.flags import flags_of, given_words, with_flags
 from npllm.cli.parser import CommandParser, Parser, formatter, parse
 from npllm.threads import blas_held
-from npllm.training.ranks import World, launched
+from npllm.training import ranks
+
+if TYPE_CHECKING:
+    from npllm.training.ranks import World
 
 __all__ = ["main", "make_parser"]
 
@@ -58,24 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows "?"
         sys.stdout.reconfigure(errors="replace")
-    try:
-        world = World.joined()
-    except ValueError as error:
-        if launched()[1] == 0:
-            print(f"npllm: error: {error}", file=sys.stderr)
-        return 2
-    if world is None:
-        return _main(arguments, None)
-    if world.rank > 0:
-        return world.follow()
-    status = 1  # of what nobody expects: a traceback
-    try:
-        status = _main(arguments, world)
-    except SystemExit as ended:  # --help, or a word that the command does not know
-        status = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    return world.end(status)
+    return ranks.run(partial(_main, arguments))
 
 
 def _main(arguments: Sequence[str] | None, world: World | None) -> int:

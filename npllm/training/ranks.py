@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
 BUCKET = 2**20  # numbers: longer messages take more than their share, see docs/en/scaling.md
 
 # Where those who start ranks say how many there are, and which of them this is: MPICH and its kin,
-# Open MPI, and Slurm with PMIx.
+# MVAPICH, Open MPI, and Slurm with PMIx.
 _LAUNCHERS = (
     ("PMI_SIZE", "PMI_RANK"),
+    ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("SLURM_NTASKS", "PMIX_RANK"),
 )
@@ -53,6 +56,35 @@ def buckets(size: int) -> list[slice]:
     return slices(size, max(1, -(-size // BUCKET)))
 
 
+def run(function: Callable[[World | None], int]) -> int:
+    """Run a function in this process, or on rank 0 while the others do what it sends.
+
+    Args:
+        function: of the world, None where this process was started alone; returns the exit status.
+
+    Returns:
+        The exit status of this process. However the function ends, the other ranks end too.
+    """
+    size, rank = launched()
+    if size == 1:
+        return function(None)
+    try:
+        world = World.joined(size)
+    except ValueError as error:  # other ranks may be waiting to be joined: only a signal ends them
+        print(f"npllm: error: rank {rank}: {error}", file=sys.stderr, flush=True)
+        os.abort()
+    if world.rank > 0:
+        return world.follow()
+    status = 1  # of what nobody expects
+    try:
+        status = function(world)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    return world.end(status)
+
+
 class World:
     """The ranks that were started together.
 
@@ -62,29 +94,29 @@ class World:
     Attributes:
         rank: which this is.
         size: how many there are.
+        led: whether a team of them is at work.
+        busy: whether a call is that not all have answered.
     """
 
     def __init__(self, communicator: Intracomm) -> None:
         self.communicator = communicator
         self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
-        self.busy = False  # with a call that not all have answered
+        self.led = self.busy = False
 
     @classmethod
-    def joined(cls) -> World | None:
-        """Return the world of this process; None where it was started alone.
+    def joined(cls, size: int) -> World:
+        """Return the world of this process, one of so many that were started.
 
         Raises:
-            ValueError: there is no MPI that would join the ranks.
+            ValueError: there is no MPI that would join them.
         """
-        size, _ = launched()
-        if size == 1:
-            return None
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:  # no package, or no library of MPI
             raise ValueError(
                 f"{size} ranks were started, and mpi4py, which joins them, cannot be imported "
-                f"({error}): pip install mpi4py mpich, and use the mpiexec that comes with them"
+                f"({error}): pip install '.[mpi]' in npllm's checkout, or pip install mpi4py "
+                "mpich, and use the mpiexec that comes with them"
             ) from None
         world = cls(MPI.COMM_WORLD)
         if world.size != size:
@@ -100,32 +132,34 @@ class World:
             signal.signal(number, signal.SIG_IGN)  # they are for rank 0
         keep_freed_memory()
         share: Share | None = None
-        with blas_held(1):
-            while (message := self.communicator.recv(source=0)) is not None:
-                function, own = message
-                try:
+        try:
+            with blas_held(1):
+                while (message := self.communicator.recv(source=0)) is not None:
+                    function, own = message
                     if function is make_share:
                         share = make_share(self.communicator, *own)
                     else:
                         self.communicator.send(quietly(function, share, *own), dest=0)
-                except Exception as error:
-                    self._tell(error)
+        except Exception as error:
+            text = " ".join(f"rank {self.rank}: {type(error).__name__}: {error}".split())
+            print(f"npllm: error: {text}: go on from the last checkpoint", file=sys.stderr)
+            self._abort(2)  # the others may wait for this one where no message would reach them
         return 0
-
-    def _tell(self, error: Exception) -> None:
-        """End all ranks: the others may wait for this one where no message would reach them."""
-        text = " ".join(f"rank {self.rank}: {type(error).__name__}: {error}".split())
-        print(f"npllm: error: {text}: go on from the last checkpoint", file=sys.stderr, flush=True)
-        self.communicator.Abort(2)
 
     def end(self, status: int) -> int:
         """Let the others end with this one, rank 0; return the exit status."""
         if self.busy:  # they wait for what will not come
-            sys.stdout.flush()
-            self.communicator.Abort(status or 1)
+            self._abort(status or 1)
         for rank in range(1, self.size):
             self.communicator.send(None, dest=rank)
         return status
+
+    def _abort(self, status: int) -> NoReturn:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        self.communicator.Abort(status)
+        os._exit(status)  # before anything else happens here
 
 
 class Plan(NamedTuple):
@@ -232,7 +266,7 @@ class Ranks:
 
     def start(self) -> None:
         """Send all ranks their share."""
-        if self._started:
+        if self._world.led:
             raise ValueError("the ranks are already at work")
         model, optimizer = self.share.model, self._optimizer
         rule = None if optimizer is None else optimizer.over(optimizer.vector[:0], {})
@@ -242,7 +276,7 @@ class Ranks:
             self._world.communicator.send((make_share, (plan,)), dest=rank)
         self.share = make_share(self._world.communicator, plan, model, optimizer)
         self._world.busy = False
-        self._started = True
+        self._started = self._world.led = True
 
     def call(
         self, function: Callable[..., Result], arguments: Sequence[tuple[object, ...]]
@@ -271,4 +305,5 @@ class Ranks:
         """Leave the others waiting for another start."""
         if not self._world.busy:
             self.collect()
-        self._started = False
+        if self._started:
+            self._started = self._world.led = False

@@ -248,6 +248,10 @@ class Workers:
         The function and the items are pickled. Where they overflow they do not warn: it shows in
         what they return.
         """
+        if len(items) > self.count:
+            raise ValueError(f"{self.count} workers take so many items at a time, got {len(items)}")
+        if not items:
+            return []
         return self._team.call(_of_model, [(function, *item) for item in items])
 
 

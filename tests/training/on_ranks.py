@@ -6,12 +6,13 @@ import signal
 import sys
 
 import numpy as np
+import pytest
 from test_workers import build, draw, trained
 
 from npllm.models import LSTMLanguageModel
 from npllm.optim import SGD
 from npllm.training import ranks
-from npllm.training.ranks import World, launched
+from npllm.training.ranks import launched
 from npllm.training.shares import Share
 from npllm.training.workers import Workers
 
@@ -64,12 +65,54 @@ def killed(rank, words):
     return main(["train", *words])
 
 
+def unread(world, out):
+    """Send what the last rank cannot read."""
+    model = LSTMLanguageModel(7, 3, 4)
+    with Workers(model, SGD(model.parameters, 0.1), world=world).working() as workers:
+        workers.map(fail, [(Unread(),)] * world.size)
+
+
+class Unread:
+    """What cannot be unpickled."""
+
+    def __reduce__(self):
+        return fail, (None, None)
+
+
+def raised(world, out):
+    """Fail on rank 0 while the others wait."""
+    raise ArithmeticError("of rank 0")
+
+
+def unmade(world, out):
+    """Fail where the last rank makes its share."""
+    model = LSTMLanguageModel(7, 3, 4)
+    model.config = {"vocab_size": -1}
+    Workers(model, SGD(model.parameters, 0.1), world=world).working().__enter__()
+
+
+def two_teams(world, out):
+    """Start a team while another is at work."""
+    model = LSTMLanguageModel(7, 3, 4)
+    first, second = (Workers(model, SGD(model.parameters, 0.1), world=world) for _ in range(2))
+    with first.working():
+        with pytest.raises(ValueError, match="the ranks are already at work"), second.working():
+            pass
+        assert first.map(size_of, [()] * world.size) == [model.parameters.vector.size] * world.size
+    with second.working():
+        assert second.map(size_of, []) == []
+        with pytest.raises(ValueError, match="workers take so many items at a time, got 4"):
+            second.map(size_of, [()] * 4)
+
+
+def size_of(model):
+    return model.parameters.vector.size
+
+
+CALLS = {call.__name__: call for call in (steps, failure, unread, raised, unmade, two_teams)}
+
 if __name__ == "__main__":
     name, first, *others = sys.argv[1:]
     if name == "killed":
         sys.exit(killed(int(first), others))
-    world = World.joined()
-    if world.rank:
-        sys.exit(world.follow())
-    {"steps": steps, "failure": failure}[name](world, first)
-    sys.exit(world.end(0))
+    sys.exit(ranks.run(lambda world: CALLS[name](world, first) or 0))

@@ -17,12 +17,12 @@ from tiny import TEXT
 from npllm.optim import SGD
 from npllm.training import Run
 from npllm.training.metrics import read_metrics
-from npllm.training.ranks import World, launched
+from npllm.training.ranks import launched, run
 from npllm.training.workers import Workers
 
 HERE = Path(__file__).parent
 NAMES = ["PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"]
-NAMES += ["SLURM_NTASKS", "PMIX_RANK"]
+NAMES += ["MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "SLURM_NTASKS", "PMIX_RANK"]
 RUN = ["--embed-size=5", "--hidden-size=6", "--batch-size=5", "--length=8", "--dropout=0.3"]
 RUN += ["--eval-every=4", "--log-every=1", "--checkpoint-every=5", "--dtype=float64", "--sample=0"]
 
@@ -145,13 +145,38 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(mpiexec, train, text, tmp_pa
     np.testing.assert_allclose(numbers(directory)[0], numbers(tmp_path / "whole")[0], rtol=1e-12)
 
 
-def test_an_error_of_a_rank_ends_all(mpiexec):
-    process = mpiexec(3, HERE / "on_ranks.py", "failure", "unused")
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("failure", "ArithmeticError: two lines"),
+        ("unread", "ArithmeticError: two lines"),
+        ("unmade", "TypeError: LSTMLanguageModel.__init__() "),
+    ],
+)
+def test_an_error_of_a_rank_ends_all(mpiexec, call, error):
+    process = mpiexec(3, HERE / "on_ranks.py", call, "unused")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "npllm: error: rank " in err
-    assert ": ArithmeticError: two lines: go on from the last checkpoint\n" in err
+    lines = [line for line in err.splitlines() if line.startswith("npllm: error: rank ")]
+    assert lines
+    assert len({line.split(": ")[2] for line in lines}) == len(lines)  # one a rank at most
+    for line in lines:
+        assert f": {error}" in line
+        assert line.endswith(": go on from the last checkpoint")
     assert "Traceback" not in err
+
+
+def test_an_error_of_rank_0_that_nobody_expects_ends_all(mpiexec):
+    process = mpiexec(3, HERE / "on_ranks.py", "raised", "unused")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err.rstrip().endswith("ArithmeticError: of rank 0")
+
+
+def test_ranks_are_one_team_at_a_time(mpiexec):
+    process = mpiexec(3, HERE / "on_ranks.py", "two_teams", "unused")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize(
@@ -169,24 +194,26 @@ def test_one_line_says_what_was_wrong(mpiexec, words, error):
     assert err == f"npllm: error: {error}\n"
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_ranks_without_mpi_are_told_what_to_install(tmp_path, rank):
+def test_ranks_without_mpi_are_told_what_to_install(mpiexec, tmp_path):
+    """Rank 1 has none; the other would wait for it."""
     (tmp_path / "mpi4py.py").write_text("raise ImportError('there is none')\n")
-    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
-    environment |= {"PYTHONPATH": str(tmp_path), "PMI_SIZE": "2", "PMI_RANK": str(rank)}
-    done = subprocess.run(
-        [sys.executable, "-m", "npllm", "train"],
-        env=environment,
-        cwd=HERE.parents[1],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "if os.environ['PMI_RANK'] == '1': sys.path.insert(0, os.path.dirname(__file__))\n"
+        "else: sys.path.pop(0)\n"
+        "from npllm.cli import main\n"
+        "sys.exit(main(['train']))\n"
     )
+    process = mpiexec(2, script)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
     told = (
-        "npllm: error: 2 ranks were started, and mpi4py, which joins them, cannot be imported "
-        "(there is none): pip install mpi4py mpich, and use the mpiexec that comes with them\n"
+        "npllm: error: rank 1: 2 ranks were started, and mpi4py, which joins them, cannot be "
+        "imported (there is none): pip install '.[mpi]' in npllm's checkout, or pip install mpi4py "
+        "mpich, and use the mpiexec that comes with them\n"
     )
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", told if rank == 0 else "")
+    assert told in err
 
 
 @pytest.mark.parametrize(
@@ -195,6 +222,7 @@ def test_ranks_without_mpi_are_told_what_to_install(tmp_path, rank):
         ({}, (1, 0)),
         ({"PMI_SIZE": "4", "PMI_RANK": "3"}, (4, 3)),
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, (2, 1)),
+        ({"MV2_COMM_WORLD_SIZE": "2", "MV2_COMM_WORLD_RANK": "0"}, (2, 0)),
         ({"SLURM_NTASKS": "8"}, (1, 0)),  # a job, but not one of its ranks
         ({"SLURM_NTASKS": "8", "PMIX_RANK": "7"}, (8, 7)),
         ({"PMI_SIZE": "many", "PMI_RANK": "0"}, (1, 0)),
@@ -207,4 +235,4 @@ def test_the_environment_says_how_many_ranks_there_are(monkeypatch, environment,
         monkeypatch.setenv(name, value)
     assert launched() == expected
     if expected[0] == 1:
-        assert World.joined() is None
+        assert run(lambda world: 7 if world is None else 0) == 7
