@@ -44,8 +44,15 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("--rows", nargs="+", metavar="NAME", help=f"of {', '.join(ROWS)}")
-    made.add_argument("--contenders", nargs="+", metavar="NAME", help=f"of {', '.join(PACKAGES)}")
-    made.add_argument("--cores", type=int, action="append", help="may be repeated; 1 and 2")
+    made.add_argument(
+        "--contenders",
+        nargs="+",
+        metavar="NAME",
+        help=f"beside npllm and its rival: of {', '.join(PACKAGES)}",
+    )
+    made.add_argument(
+        "--cores", type=int, action="append", help="1 and 2 where it is not given; may be repeated"
+    )
     made.add_argument("--rounds", type=int, help="turns of each contender")
     made.add_argument(
         "--quick",
@@ -53,10 +60,20 @@ def parser() -> argparse.ArgumentParser:
         help="fewer rows, contenders and rounds, no memory: two minutes",
     )
     made.add_argument("--agree", action="store_true", help="compare outputs and gradients only")
-    made.add_argument("--json", type=Path, metavar="FILE")
-    made.add_argument("--markdown", type=Path, metavar="FILE")
-    made.add_argument("--plot", type=Path, metavar="FILE.png", help="a picture a number of cores")
-    made.add_argument("--compare", type=Path, metavar="OLD.json", help="which rows moved")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="write it as tables")
+    made.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE.png",
+        help="draw it, a picture a number of cores: FILE-1.png and FILE-2.png",
+    )
+    made.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OLD.json",
+        help="after the race, say which rows moved since that of a file of --json",
+    )
     return made
 
 
@@ -89,8 +106,12 @@ def rows_of(given: argparse.Namespace) -> list[Row]:
     if missing(PACKAGES["torch"]):
         raise RefusedError(f"the benchmarks need torch: {INSTALL}")
     for package in dict.fromkeys(missing(name for row in rows for name in row.needs)):
-        print(f"left out: rows that need {package}: {NEEDED[package]}", file=sys.stderr)
-    return [row for row in rows if not missing(row.needs)]
+        names = ", ".join(row.name for row in rows if package in row.needs)
+        print(f"left out: {names}, for lack of {package}: {NEEDED[package]}", file=sys.stderr)
+    kept = [row for row in rows if not missing(row.needs)]
+    if not kept:
+        raise RefusedError("no row is left of those that were asked for")
+    return kept
 
 
 def contenders_of(given: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
@@ -102,12 +123,28 @@ def contenders_of(given: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
     asked = {"npllm", "torch", *(row.rival for row in rows)}
     if given.contenders:
         asked |= {*known(given.contenders, [*PACKAGES], "contender")}
+        for name in given.contenders:
+            if not any(name in row.contenders for row in rows):
+                print(f"left out: {name}, which has a part in none of the rows", file=sys.stderr)
     elif not given.agree and not given.quick:
         asked |= {*PACKAGES}
     names = [name for name in PACKAGES if name in asked]
     if absent := [name for name in names if missing(PACKAGES[name])]:
         print(f"left out: {', '.join(absent)}; to have all: {INSTALL}", file=sys.stderr)
     return [name for name in names if name not in absent]
+
+
+def check_outputs(given: argparse.Namespace) -> None:
+    """Check, before anything is measured, that what is found can be written.
+
+    Raises:
+        RefusedError: it cannot.
+    """
+    for path in filter(None, (given.json, given.markdown, given.plot)):
+        if path.is_dir() or not path.parent.is_dir():
+            raise RefusedError(f"{path} cannot be written: name a file in a directory that exists")
+    if given.plot and missing(["matplotlib"]):
+        raise RefusedError("--plot needs matplotlib: pip install matplotlib")
 
 
 class Course(NamedTuple):
@@ -130,7 +167,7 @@ def course_of(given: argparse.Namespace) -> Course:
     most = len(machine.usable_cores())
     cores = sorted(set(given.cores or [n for n in (1, 2) if n <= most]))
     if not all(1 <= n <= most for n in cores):
-        raise RefusedError(f"--cores must lie between 1 and {most} on this machine, got {cores}")
+        raise RefusedError(f"--cores must lie between 1 and {most} on this machine, got {cores[0]}")
     plan = QUICK if given.quick else FULL
     if given.rounds is not None:
         if given.rounds < 1:
@@ -167,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for; return the exit status."""
     given = parser().parse_args(arguments)
     try:
+        check_outputs(given)
         course = course_of(given)
         old = report.read(given.compare) if given.compare else None
         with tempfile.TemporaryDirectory() as name:

@@ -48,7 +48,9 @@ def verdict(result: Result) -> str:
     first, second, *_ = (*result.timed, "")
     if result.winner:
         return f"{first} wins, {second} took {result.lead} times as long"
-    return f"{first} and {second} are level, {result.lead}" if second else f"{first} is alone"
+    if second:
+        return f"level: {second} took {result.lead} times as long as {first}"
+    return f"{first} is alone"
 
 
 def text(result: Result) -> str:
@@ -81,7 +83,7 @@ def summary(results: Sequence[Result]) -> list[str]:
     for cores in sorted({result.cores for result in results}):
         own = [result for result in results if result.cores == cores and result.kind != "machine"]
         where = f"{cores} core{'s' if cores > 1 else ''}"
-        wins = [result.winner or "nobody" for result in own if result.timed]
+        wins = [result.winner or "level" for result in own if result.timed]
         counts = {name: wins.count(name) for name in dict.fromkeys(wins)}
         if counts:
             told = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -180,14 +182,19 @@ def read(path: Path) -> list[Result]:
 
 
 def moved(old: Ratio, new: Ratio) -> bool:
-    """Return whether a ratio moved beyond the noise: each median is outside the other's spread.
+    """Return whether a ratio moved beyond the noise: no round is within the other's spread.
+
+    Of a single round the noise is not known.
 
     >>> moved(Ratio(1.0, 0.9, 1.1), Ratio(1.2, 1.15, 1.3))
     True
-    >>> moved(Ratio(1.0, 0.9, 1.3), Ratio(1.2, 1.15, 1.3))
+    >>> moved(Ratio(1.0, 0.9, 1.2), Ratio(1.2, 1.15, 1.3))
+    False
+    >>> moved(Ratio(1.0, 1.0, 1.0), Ratio(1.2, 1.15, 1.3))
     False
     """
-    return not old.low <= new.median <= old.high and not new.low <= old.median <= new.high
+    known = all(ratio.low < ratio.high for ratio in (old, new))
+    return known and (old.high < new.low or new.high < old.low)
 
 
 def compare(old: Iterable[Result], new: Iterable[Result]) -> list[str]:

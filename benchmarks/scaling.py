@@ -269,27 +269,52 @@ def measure(rounds: int) -> dict[str, Any]:
     return {"alone": alone, "exchanges": measured, "pairs": pairs}
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return what was measured before.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found.keys() != {"alone", "exchanges", "pairs"}:
+            raise ValueError
+    except (ValueError, AttributeError):
+        raise ValueError(f"{path} is no file that --json of this benchmark wrote") from None
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, fit and predict; a rank does its part."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.scaling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", metavar="FILE", help="write what was measured")
-    parser.add_argument("--measured", metavar="FILE", help="predict from what --json wrote")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument(
+        "--measured", type=Path, metavar="FILE", help="predict from what --json wrote"
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each")
     parser.add_argument("--step", choices=list(MODELS), help=argparse.SUPPRESS)
     parser.add_argument("--exchanges", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measured is None and importlib.util.find_spec("mpi4py") is None:
-        print("this benchmark needs MPI: pip install mpi4py mpich", file=sys.stderr)
+        print(f"{parser.prog}: it needs MPI: pip install '.[mpi]'", file=sys.stderr)
         return 2
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
+        parser.error(f"{options.json} cannot be written: name a file in a directory that exists")
     if options.step is None and not options.exchanges:
-        if options.measured is None:
-            found = measure(options.rounds)
-        else:
-            found = json.loads(Path(options.measured).read_text(encoding="utf-8"))
-        if options.json:
-            Path(options.json).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        try:
+            found = measure(options.rounds) if options.measured is None else read(options.measured)
+            if options.json is not None:
+                options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+            return 2
         parts = {name: Parts(**own) for name, own in found["alone"].items()}
         print("\n".join(report(parts, found["exchanges"], found["pairs"])))
         return 0

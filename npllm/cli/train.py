@@ -34,8 +34,8 @@ cross-entropy of the tokens that follow is the loss (3), its gradients come back
 hand-written backward passes (4), and the optimizer moves the parameters (5).
 
 A run lives in a directory: metrics.jsonl, a JSON object a line, and the latest checkpoint. Ctrl-C
-saves one, and so does SIGTERM; npllm train --resume DIR goes on, to the same bits as if it had
-never been stopped.
+saves one, and so does SIGTERM; npllm train --resume DIR goes on, with as many threads to the same
+bits as if it had never been stopped.
 
   npllm train                                   section 5's model on the Python reference
   npllm train --data book.txt --layers 2 --dropout 0.2 --steps 5000
@@ -57,7 +57,9 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "train", "learn from a text", _DESCRIPTION, _run, ranks=True)
     parser.add_argument("--out", metavar="DIR", help="new directory (default: runs/MODEL-NUMBER)")
     parser.add_argument(
-        "--resume", metavar="DIR", help="go on with a run; --steps may set a new total"
+        "--resume",
+        metavar="DIR",
+        help="go on with a run; --steps may set a new total, --threads and --accumulate others",
     )
     parser.add_argument(
         "--sample", type=seed, default=400, metavar="N", help="tokens to write at the end, 0: none"
@@ -88,6 +90,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.world is not None and (options.threads or 1) > 1:
+        raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
     run = _resume(options) if options.resume is not None else _create(options)
     workers = counted(run.options.threads or 1, "thread")
     if options.world is not None:
@@ -99,6 +103,8 @@ def _run(options: argparse.Namespace) -> int:
                 if interrupted and step < run.options.steps:
                     run.save()
                     resume = f"npllm train --resume {run.directory}"
+                    if options.world is not None:
+                        resume = f"mpiexec -n {options.world.size} {resume}"
                     print(f"stopped at step {step}; go on with: {resume}")
                     return 128 + interrupted[0]
         except BrokenPipeError:
@@ -125,8 +131,6 @@ def _create(options: argparse.Namespace) -> Run:
     model = given.get("model", LanguageModellingOptions.model)
     if given.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
         raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
-    if options.world is not None and (options.threads or 1) > 1:
-        raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
     if options.out is not None and not Path(options.out).name:
         raise ValueError(f"--out must name a new directory, got {options.out}")
     if options.out is not None and Path(options.out, "run.json").exists():
@@ -135,8 +139,15 @@ def _create(options: argparse.Namespace) -> Run:
             "another --out"
         )
     chosen = LanguageModellingOptions(**given)
-    out = _free_directory(chosen.model) if options.out is None else options.out
-    return Run.create(out, chosen, world=options.world)
+    if options.out is not None:
+        return Run.create(options.out, chosen, world=options.world)
+    while True:
+        free = _free_directory(chosen.model)
+        try:
+            return Run.create(free, chosen, world=options.world)
+        except FileExistsError:
+            if not (free / "run.json").exists():
+                raise  # it is no run that was started at the same moment
 
 
 def _resume(options: argparse.Namespace) -> Run:
@@ -145,14 +156,20 @@ def _resume(options: argparse.Namespace) -> Run:
     recorded, _ = load_options(options.resume)
     for name, value in _given(options).items():
         flag, same = flag_of(name), os.path.abspath(value) if name == "data" else value
-        if name != "steps" and same != getattr(recorded, name):
+        if name not in ("steps", "threads", "accumulate") and same != getattr(recorded, name):
             own = getattr(recorded, name)
             was = f"{flag}={own}" if own is not None else f"the default of {flag}"
             raise ValueError(
                 f"{options.resume} holds a run with {was}, not {value}: leave out {flag}, or start "
                 "another run"
             )
-    run = Run.resume(options.resume, options.steps, world=options.world)
+    run = Run.resume(
+        options.resume,
+        options.steps,
+        threads=options.threads,
+        accumulate=options.accumulate,
+        world=options.world,
+    )
     if run.step >= run.options.steps:
         raise ValueError(
             f"{options.resume} has taken {counted(run.step, 'step')}, of {run.options.steps}: "

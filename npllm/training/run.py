@@ -126,9 +126,8 @@ class Run:
         task = options.make_task()
         rng = np.random.default_rng(options.seed)
         model = task.make_model(rng)
-        if options.threads is None and world is None:
-            numbers = model.activations(options.batch_size, task.window)
-            options = replace(options, threads=worthwhile_workers(numbers, usual_workers()))
+        if world is None:
+            options = _with_threads(options, task, model)
         run = cls(directory, options, task, model, rng, world)
         # the directory appears with its first checkpoint in it, or not at all
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -138,9 +137,16 @@ class Run:
             describe(run.directory, options, task.digest)
             files.write_text(run.metrics_path, "")
             run.save()
-            if directory.exists():
-                directory.rmdir()
-            run.directory.rename(directory)
+            try:
+                if directory.exists():
+                    directory.rmdir()
+                run.directory.rename(directory)
+            except OSError:
+                if not (directory / "run.json").exists():
+                    raise
+                raise FileExistsError(  # of a run that was started at the same moment
+                    f"{directory} already holds a run: resume it, or choose another directory"
+                ) from None
             files.flush(directory.parent)
         except BaseException:
             shutil.rmtree(run.directory, ignore_errors=True)
@@ -154,6 +160,8 @@ class Run:
         directory: str | os.PathLike[str],
         steps: int | None = None,
         *,
+        threads: int | None = None,
+        accumulate: int | None = None,
         world: World | None = None,
     ) -> Run:
         """Go on with a run from its latest checkpoint.
@@ -161,6 +169,8 @@ class Run:
         Args:
             directory: the run's.
             steps: a new total, in place of the one it was started with.
+            threads: likewise; the steps are the same, but for rounding.
+            accumulate: likewise.
             world: as for :meth:`create`; there may be another number of ranks than before.
 
         Raises:
@@ -169,12 +179,18 @@ class Run:
         """
         directory = Path(directory)
         options, digest = load_options(directory)
-        if steps is not None:
-            options = replace(options, steps=steps)
+        options = replace(
+            options,
+            steps=options.steps if steps is None else steps,
+            threads=options.threads if threads is None else threads,
+            accumulate=options.accumulate if accumulate is None else accumulate,
+        )
         latest = checkpoint.latest_checkpoint(directory)
         model, vocabularies = checkpoint.load_model_and_vocabularies(latest)
         arrays, values = checkpoint.load_training(latest)
         task = options.make_task(vocabularies, digest)
+        if world is None:
+            options = _with_threads(options, task, model)
         run = cls(directory, options, task, model, np.random.default_rng(), world)
         try:
             if values["step"] != checkpoint.step_of(latest):
@@ -364,6 +380,14 @@ class Run:
         ]
         kept = f"; the checkpoint {found[-1]} is good" if found else ""
         return f"training diverged at step {step}, {what}: {lower}{kept}"
+
+
+def _with_threads(options: RunOptions, task: Task, model: LanguageModel) -> RunOptions:
+    """Return the options with as many threads as are worth it, where nobody says how many."""
+    if options.threads is not None:
+        return options
+    numbers = model.activations(options.batch_size, task.window)
+    return replace(options, threads=worthwhile_workers(numbers, usual_workers()))
 
 
 def _state_name(n: int) -> str:

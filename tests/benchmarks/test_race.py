@@ -162,11 +162,11 @@ def test_the_summary_names_who_wins():
     rows += [result([1.0], [9.0], row="gelu", kind="layers")]
     rows += [result([1.0, 3.0], [2.0, 2.0], row="adamw", kind="layers")]
     assert report.summary(rows) == [
-        "1 core: rows won: torch 1, npllm 2, nobody 1",
+        "1 core: rows won: torch 1, npllm 2, level 1",
         "1 core: geometric mean of npllm / torch over the training rows: 1.00",
     ]
     assert report.verdict(rows[0]) == "torch wins, npllm took 2.00 (2.00 to 2.00) times as long"
-    assert report.verdict(rows[3]) == "npllm and torch are level, 1.33 (0.67 to 2.00)"
+    assert report.verdict(rows[3]) == "level: torch took 1.33 (0.67 to 2.00) times as long as npllm"
 
 
 def test_compare_says_what_moved_beyond_both_spreads(tmp_path):

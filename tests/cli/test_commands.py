@@ -69,6 +69,21 @@ def test_train_finds_a_free_directory(npllm, place, tiny):
         assert (place / "runs" / f"lstm-{number}" / "run.json").is_file()
 
 
+def test_a_free_directory_that_is_taken_meanwhile_is_not(npllm, place, tiny, monkeypatch):
+    assert npllm("train", "--data=text", *tiny, "--sample=0")[0] == 0
+    named = [place / "runs" / f"lstm-{number}" for number in (1, 2)]
+    monkeypatch.setattr("npllm.cli.train._free_directory", lambda _: named.pop(0))
+    assert npllm("train", "--data=text", *tiny, "--sample=0")[0] == 0
+    assert (place / "runs" / "lstm-2" / "run.json").is_file()
+
+
+def test_a_run_goes_on_with_other_threads(npllm, place, tiny):
+    train = ("train", "--resume=run", "--threads=2", "--accumulate=2", "--steps=8", "--sample=0")
+    status, out, _ = npllm(*train)
+    assert status == 0
+    assert ", 2 threads\n" in out
+
+
 def test_options_reach_the_run(npllm, place, tiny):
     status, *_ = npllm(
         *("train", "--data=text", "--out=new", *tiny, "--sample=0", "--layers=2", "--dropout=0.5"),

@@ -16,8 +16,6 @@ from npllm.training.ranks import launched
 from npllm.training.shares import Share
 from npllm.training.workers import Workers
 
-ranks.BUCKET = 100  # numbers, so that these small models have several buckets
-
 
 def steps(world, out):
     """Take the same steps with every kind of model."""
@@ -115,4 +113,5 @@ if __name__ == "__main__":
     name, first, *others = sys.argv[1:]
     if name == "killed":
         sys.exit(killed(int(first), others))
+    ranks.BUCKET = 100  # numbers, so that these small models have several buckets
     sys.exit(ranks.run(lambda world: CALLS[name](world, first) or 0))

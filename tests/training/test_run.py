@@ -1,6 +1,7 @@
 """Runs: stopped anywhere they go on to the same bits; divergence leaves a good checkpoint."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from npllm import checkpoint, optim
 from npllm.optim import clip_global_norm
 from npllm.text import ContiguousBatches, split_text
 from npllm.training import DivergedError, Run
+from npllm.training.description import load_options
 from npllm.training.metrics import read_metrics
 
 
@@ -87,6 +89,38 @@ def test_more_steps_are_remembered(create):
     longer.save()
     again = Run.resume(run.directory)  # as the line printed after Ctrl-C says
     assert (again.step, again.options.steps) == (14, 20)
+
+
+def test_a_run_goes_on_with_other_threads_and_parts(create):
+    """As the line says that is printed where a worker was killed."""
+    run = create(dtype="float64", threads=2)
+    advance(run, 5)
+    run.save()
+    resumed = Run.resume(run.directory, threads=1, accumulate=3)
+    assert (resumed.options.threads, resumed.options.accumulate) == (1, 3)
+    finish(resumed)
+    again, _ = load_options(run.directory)
+    assert (again.threads, again.accumulate) == (1, 3)
+    whole = create(dtype="float64")
+    finish(whole)
+    expected, actual = whole.model.parameters.vector, resumed.model.parameters.vector
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10)
+
+
+def test_of_two_runs_started_at_once_one_is_told(create, options, monkeypatch):
+    module = sys.modules["npllm.training.run"]
+    describe, directory = module.describe, create().directory.with_name("both")
+
+    def late(*arguments):
+        monkeypatch.setattr(module, "describe", describe)
+        Run.create(directory, options())
+        describe(*arguments)
+
+    monkeypatch.setattr(module, "describe", late)
+    with pytest.raises(FileExistsError, match="both already holds a run: resume it, or choose"):
+        Run.create(directory, options())
+    assert Run.resume(directory).step == 0
+    assert not [path for path in directory.parent.iterdir() if path.name.startswith((".", "both."))]
 
 
 def test_what_a_step_tells(create):
