@@ -17,7 +17,7 @@ from npllm.layers import (
     tiled_attention_forward,
 )
 from npllm.layers.attention import Sight, attention_cache
-from npllm.layers.tiled_attention import _tiles
+from npllm.layers.tiled_attention import _apart, _own, _tiles
 from npllm.threads import blas_held
 
 
@@ -206,3 +206,31 @@ def test_what_heads_share_adds_up_on_any_number_of_cores(q, k, v):
             again, cache = tiled_attention_forward(*args, causal=True, scores=512)
             assert_close(again, y, tolerance=0)
             assert_close(tiled_attention_backward(dy, cache), expected, tolerance=0)
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "v", "bias", "expected"),
+    [
+        ((2, 3), (2, 3), (2, 3), False, 6),
+        ((2, 3), (2, 1), (2, 1), False, 2),
+        ((2, 3), (3,), (3,), False, 3),
+        ((2, 3), (2, 1), (2, 3), False, 1),
+        ((1, 3), (2, 3), (2, 3), False, 1),
+        ((2, 3), (2, 3), (2, 3), True, 1),
+        ((), (), (), False, 1),
+    ],
+    ids=str,
+)
+def test_what_runs_side_by_side_adds_to_different_heads(q, k, v, bias, expected):
+    source = Source()
+    args = [source.normal(*lead, 4, 2) for lead in (q, k, v)]
+    options = {"bias": source.normal(4, 4)} if bias else {}
+    _, cache = tiled_attention_forward(*args, scores=8, **options)
+    groups = _apart(cache)
+    assert len(groups) == expected
+    assert sorted(tile.lead for group in groups for tile in group) == sorted(
+        tile.lead for tile in cache.tiles
+    )
+    for array in args:
+        owned = [{_own(array, tile.lead) for tile in group} for group in groups]
+        assert len(set().union(*owned)) == sum(map(len, owned))  # no head is in two groups
