@@ -327,8 +327,9 @@ class LSTMLanguageModel:
         return np.zeros(size, dtype), np.zeros(size, dtype)
 
     def activations(self, batch: int, _: int) -> int:
-        """Return B H: the recurrence takes one step at a time."""
-        return batch * int(self.config["hidden_size"])
+        """Return B max(4 H, V) / 4: a step of it has four gates, and one of the output V logits."""
+        hidden, vocabulary = self.config["hidden_size"], self.config["vocab_size"]
+        return batch * max(4 * int(hidden), int(vocabulary)) // 4
 
     def rows_of_state(self, state: State, rows: npt.ArrayLike | slice) -> State:
         """Return the state of some of the batch's rows, in any order, repeated or not."""

@@ -296,3 +296,10 @@ def test_a_score_is_the_loss_without_its_gradients(vocab_size):
     assert loss == pytest.approx(expected.loss, rel=1e-14)
     for ours, theirs in zip(state, expected.state, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "hidden", "expected"), [(103, 64, 8 * 64), (10_000, 200, 8 * 2500)]
+)
+def test_a_share_is_worth_it_for_the_gates_or_for_the_logits(vocabulary, hidden, expected):
+    assert LSTMLanguageModel(vocabulary, 4, hidden).activations(8, 32) == expected
