@@ -100,3 +100,12 @@ def test_a_cotangent_of_another_shape():
     _, cache = embedding_forward([0, 1], np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"dy must have shape \(2, 2\), got \(4,\)"):
         embedding_backward(np.ones(4), cache)
+
+
+def test_a_gradient_is_added_onto_an_array():
+    source = Source()
+    y, cache = embedding_forward([2, 0, 2], source.normal(4, 3))
+    dy, start = source.like(y), source.normal(4, 3)
+    onto = start.copy()
+    assert embedding_backward(dy, cache, onto) is onto
+    np.testing.assert_allclose(onto, start + embedding_backward(dy, cache), rtol=1e-14)

@@ -16,8 +16,10 @@ from npllm.layers import (
     linear_backward,
     linear_cross_entropy_backward,
     linear_cross_entropy_forward,
+    linear_cross_entropy_gradients,
     linear_forward,
 )
+from npllm.layers.softmax import row_shift
 
 
 @given(
@@ -100,3 +102,31 @@ def test_no_row_has_no_loss():
     assert not dweight.any()
     loss, _ = linear_cross_entropy_forward(np.zeros((0, 3)), np.ones((0, 3)), np.zeros(0, int))
     assert loss == 0
+
+
+@pytest.mark.parametrize("words", [1, 12, 10**6])  # numbers: no row of it, three, all
+@pytest.mark.parametrize("numbers", [1, 20, 10**6])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_gradients_are_added_onto_arrays_a_block_at_a_time(monkeypatch, words, numbers, with_bias):
+    module, source = sys.modules["npllm.layers.linear_cross_entropy"], Source()
+    x, weight = source.normal(5, 4), source.normal(7, 4)
+    arguments = x, weight, np.array([0, 6, -100, 3, 3]), *([source.normal(7)] if with_bias else [])
+    loss, (dx, *others) = linear_cross_entropy_gradients(*arguments)
+    start = [source.like(other) for other in others]
+    seen = []
+
+    def noted(logits):
+        seen.append(len(logits))
+        return row_shift(logits)
+
+    monkeypatch.setattr(module, "row_shift", noted)
+    monkeypatch.setattr(module, "WORDS", words)
+    monkeypatch.setattr(module, "numbers_at_a_time", lambda: numbers)
+    onto = [array.copy() for array in start]
+    again, (again_dx, *sums) = linear_cross_entropy_gradients(*arguments, logits=21, onto=onto)
+    assert seen == ([1] * 5 if numbers == 1 else [2, 1, 2] if numbers == 20 else [3, 2])
+    assert_close(again, loss)
+    assert_close(again_dx, dx)
+    for total, own, first, other in zip(sums, onto, start, others, strict=True):
+        assert total is own
+        assert_close(total, first + other, floor=1)
