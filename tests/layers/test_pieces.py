@@ -145,3 +145,10 @@ def test_a_forked_process_has_threads_of_its_own():
     child.start()
     assert queue.get(timeout=60) == [1, 2, 3]
     child.join()
+
+
+def test_a_piece_is_larger_where_threads_share_the_work():
+    with blas_held(1):
+        assert pieces.numbers_at_a_time() == pieces.ALONE
+    with blas_held(2):
+        assert pieces.numbers_at_a_time() == pieces.SHARED > pieces.ALONE
