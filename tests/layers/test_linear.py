@@ -60,3 +60,16 @@ def test_a_cotangent_of_another_shape():
     _, cache = linear_forward(np.ones((2, 3)), np.ones((4, 3)))
     with pytest.raises(ValueError, match=r"dy must have shape \(2, 4\), got \(4, 2\)"):
         linear_backward(np.ones((4, 2)), cache)
+
+
+def test_a_gradient_lies_in_memory_as_its_weight():
+    """GPT's weights are (I, O), and turned."""
+    source = Source()
+    x, weight = source.normal(5, 3), source.normal(4, 3)
+    gradients = []
+    for laid in (weight, np.asfortranarray(weight)):
+        y, cache = linear_forward(x, laid)
+        _, dweight = linear_backward(source.like(y) * 0 + 1, cache)
+        assert dweight.flags.c_contiguous == laid.flags.c_contiguous
+        gradients.append(dweight)
+    np.testing.assert_allclose(*gradients, rtol=1e-14)
