@@ -217,6 +217,7 @@ def test_what_heads_share_adds_up_on_any_number_of_cores(q, k, v):
         ((2, 3), (2, 1), (2, 3), False, 1),
         ((1, 3), (2, 3), (2, 3), False, 1),
         ((2, 3), (2, 3), (2, 3), True, 1),
+        ((3,), (3,), (3,), False, 3),
         ((), (), (), False, 1),
     ],
     ids=str,
