@@ -21,7 +21,7 @@ def sigmoid(x: Array) -> Array:
     """Return 1 / (1 + exp(-x)), without overflow and to full relative precision at both ends."""
     positive = x.real >= 0
     z = np.exp(np.where(positive, -x, x))  # |z| <= 1
-    return np.where(positive, 1 / (1 + z), z / (1 + z))
+    return np.where(positive, z.dtype.type(1), z) / (1 + z)
 
 
 def sigmoid_forward(x: Array) -> tuple[Array, Array]:

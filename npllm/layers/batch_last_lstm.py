@@ -28,6 +28,7 @@ from npllm.layers.lstm_cell import State
 from npllm.layers.unrolled_lstm import checked_cotangents
 
 PIECE = 2**19  # numbers of the gates that the backward takes at a time: 2 MB in float32
+PRODUCT, DEPTH, ROWS = 10**6, 512, 16  # a block's multiplications and depth, and its fewest rows
 
 
 class BatchLastCache(NamedTuple):
@@ -78,7 +79,6 @@ def batch_last_lstm_forward(
     ids = x if x.ndim == 2 else None
     (steps, batch), hidden, dtype = x.shape[:2], c0.shape[1], weight_hh.dtype
     half = np.array([0.5, 0.5, 1, 0.5], dtype).repeat(hidden)[:, None]  # (4H, 1), of i, f, g, o
-    shift = 1 - half
     blocks = [weight_hh]
     if bias_ih is not None and bias_hh is not None:
         blocks.append((bias_ih + bias_hh)[:, None])
@@ -86,9 +86,11 @@ def batch_last_lstm_forward(
     if ids is None:
         blocks, width, dtype = [weight_ih, *blocks], x.shape[2], x.dtype
     else:
-        table = weight_ih * half  # (4H, I)
-    joined = np.concatenate(blocks, axis=1) * half  # (4H, K)
-    columns = np.empty((steps + 1, joined.shape[1], batch), dtype)
+        table = np.ascontiguousarray((weight_ih * half).T)  # (I, 4H)
+    joined = in_blocks(np.concatenate(blocks, axis=1) * half, batch)  # (n, 4H / n, K)
+    half = half.repeat(batch, axis=1)  # (4H, B): equal shapes take half the time of broadcast ones
+    shift = 1 - half
+    columns = np.empty((steps + 1, joined.shape[-1], batch), dtype)
     if ids is None:
         columns[:-1, :width] = x.swapaxes(1, 2)
     columns[:, width + h0.shape[1] :] = 1
@@ -99,9 +101,10 @@ def batch_last_lstm_forward(
     unprojected = None if weight_hr is None else np.empty_like(tanh_cells)
     h[0], cells[0] = h0.T, c0.T
     for t in range(steps):
-        a = np.matmul(joined, columns[t], out=gates[t])  # (4H, B)
+        a = gates[t]  # (4H, B)
+        np.matmul(joined, columns[t], out=a.reshape(*joined.shape[:2], batch))
         if ids is not None:
-            a += table[:, ids[t]]
+            a += table[ids[t]].T
         np.tanh(a, out=a)
         a *= half
         a += shift
@@ -147,9 +150,10 @@ def batch_last_lstm_backward(
     dout = np.ascontiguousarray(dout.swapaxes(1, 2))  # (T, P, B)
     dh, dc = (d.copy(order="C") for d in _entering(dh_n.T, dc_n.T, lengths, steps))
     dx = None if ids is not None else np.empty((steps, batch, weight_ih.shape[1]), columns.dtype)
-    dih, dhh = np.zeros_like(weight_ih), np.zeros_like(weight_hh)
-    dbias = np.zeros(len(weight_hh), weight_hh.dtype)
+    inputs, outputs = weight_ih.shape[1], weight_hh.shape[1]
+    djoined = np.zeros((4 * hidden, inputs + outputs + has_bias), weight_hh.dtype)
     dhr = [] if weight_hr is None else [np.zeros_like(weight_hr)]
+    back = in_blocks(weight_hh.T, batch)  # (n, P / n, 4H)
     size = max(1, PIECE // max(1, 4 * hidden * batch))
     for stop in range(steps, 0, -size):
         piece = slice(max(0, stop - size), stop)
@@ -169,31 +173,45 @@ def batch_last_lstm_backward(
             da_t[:3] *= dc
             dc *= gates[t, 1]
             # a = weight_hh @ h_previous + ...
-            np.matmul(weight_hh.T, da_t.reshape(4 * hidden, batch), out=dh)
+            blocks = dh.reshape(*back.shape[:2], batch)
+            np.matmul(back, da_t.reshape(4 * hidden, batch), out=blocks)
             if lengths is not None:
                 # h_n, c_n = h[lengths], cells[lengths]
                 dh_end, dc_end = _entering(dh_n.T, dc_n.T, lengths, t)
                 dh += dh_end
                 dc += dc_end
-        # a = weight_ih @ x + weight_hh @ h_previous + bias_ih + bias_hh
+        # a = [weight_ih weight_hh bias_ih+bias_hh] @ [x; h_previous; 1]
         n = stop - piece.start
         da = of_piece.reshape(n, 4 * hidden, batch).swapaxes(0, 1).reshape(4 * hidden, n * batch)
-        x, h = _inputs(cache, piece)
-        dih += da @ x
-        dhh += da @ h
-        dbias += da.sum(axis=1)
+        djoined += da @ _rows(cache, piece)
         if dx is not None:
             np.matmul(da.T, weight_ih, out=as_rows(dx[piece]))
+    dih, dhh = djoined[:, :inputs].copy(), djoined[:, inputs : inputs + outputs].copy()
+    dbias = djoined[:, -1].copy()
     return dx, dh.T, dc.T, dih, dhh, *[dbias, dbias.copy()] * has_bias, *dhr
 
 
-def _inputs(cache: BatchLastCache, piece: slice) -> tuple[Array, Array]:
-    """Return x and h_previous of some steps in rows, (T B, I) and (T B, P)."""
-    ids, inputs, output_size = cache.ids, cache.weight_ih.shape[1], cache.weight_hh.shape[1]
-    rows = as_rows(cache.columns[piece].swapaxes(1, 2))
-    if ids is None:
-        return rows[:, :inputs], rows[:, inputs : inputs + output_size]
-    return as_rows(one_hot(ids[piece], inputs, rows.dtype)), rows[:, :output_size]
+def in_blocks(weight: Array, columns: int) -> Array:
+    """Return (M, K) as blocks of rows, (n, M / n, K), for a product with a few columns.
+
+    Before a product a BLAS copies its factors, which many columns pay for. OpenBLAS's AVX-512
+    kernels for at most 10^6 multiplications do not, and with 32 columns are up to 1.7 times as
+    fast; beyond a depth of 512 they no longer are, and elsewhere the blocks cost some percent.
+    """
+    rows, depth = weight.shape
+    fewest = -(-rows * depth * columns // PRODUCT)
+    many = range(fewest, rows // ROWS + 1) if fewest > 1 and depth <= DEPTH else ()
+    n = next((n for n in many if rows % n == 0), 1)
+    return weight.reshape(n, rows // n, depth)
+
+
+def _rows(cache: BatchLastCache, piece: slice) -> Array:
+    """Return x, h_previous and ones of some steps in rows, (T B, I + P + 1)."""
+    rows, ids = cache.columns[piece].swapaxes(1, 2), cache.ids
+    if ids is not None:
+        x = one_hot(ids[piece], cache.weight_ih.shape[1], rows.dtype)
+        rows = np.concatenate([x, rows], axis=2)
+    return as_rows(rows)
 
 
 def _real(steps: int, lengths: Ids) -> Mask:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npllm.layers.activations import sigmoid
-from npllm.layers.arrays import Array, check_shape
+from npllm.layers.arrays import Array, check_shape, split_last
 from npllm.layers.cells import check_cell
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 
@@ -87,7 +87,7 @@ def gru_cell_forward(
     from_input, input_cache = linear_forward(x, weight_ih, bias_ih)  # (..., 3H)
     x_rz, x_n = np.split(from_input, cut, axis=-1)  # (..., 2H), (..., H)
     h_rz, state_cache = linear_forward(h, w_rz, b_rz)  # (..., 2H)
-    r, z = np.split(sigmoid(x_rz + h_rz), 2, axis=-1)  # (..., H) each
+    r, z = split_last(sigmoid(x_rz + h_rz), 2)  # (..., H) each
     if reset_after:
         h_n, new_cache = linear_forward(h, w_n, b_n)  # (..., H)
         a_n = x_n + r * h_n

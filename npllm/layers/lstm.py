@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Ids, check_ids, check_shape
+from npllm.layers.arrays import Array, Ids, check_ids, check_shape, split_last
 from npllm.layers.batch_last_lstm import (
     BatchLastCache,
     batch_last_lstm_backward,
@@ -193,7 +193,7 @@ def lstm_backward(
     for depth in reversed(range(len(layers))):
         suffixes = layers[depth]
         # y = concatenate(outputs)
-        pieces = np.split(dout, len(suffixes), axis=-1)
+        pieces = split_last(dout, len(suffixes))
         index -= len(suffixes)
         below: Any = None
         for offset, suffix in enumerate(suffixes):
@@ -246,7 +246,7 @@ def _read(
     A vocabulary not much larger than the embedding is wide stays ids: x is one-hot.
     """
     ids, (size, width) = check_ids(ids, len(embedding), "x"), embedding.shape
-    if plain or size > 1.5 * width or size > ids.size:
+    if plain or size > 2 * width or size > ids.size:
         x, lookup = embedding_forward(ids, embedding)
         return weights, x, lookup
     first = {name: weights[name] for name in (f"weight_ih_{suffix}" for suffix in suffixes)}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npllm.layers.activations import sigmoid
-from npllm.layers.arrays import Array, as_rows, check_shape
+from npllm.layers.arrays import Array, as_rows, check_shape, split_last
 from npllm.layers.cells import check_cell
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 
@@ -95,9 +95,9 @@ def lstm_cell_forward(
         check_shape(weight_ch, (3 * hidden,), "weight_ch")
     from_input, input_cache = linear_forward(x, weight_ih, bias_ih)  # (..., 4H)
     from_state, state_cache = linear_forward(h, weight_hh, bias_hh)  # (..., 4H)
-    a_i, a_f, a_g, a_o = np.split(from_input + from_state, 4, axis=-1)  # (..., H) each
+    a_i, a_f, a_g, a_o = split_last(from_input + from_state, 4)  # (..., H) each
     if weight_ch is not None:
-        p_i, p_f, p_o = np.split(weight_ch, 3)  # (H,) each
+        p_i, p_f, p_o = split_last(weight_ch, 3)  # (H,) each
         a_i, a_f = a_i + p_i * c, a_f + p_f * c
     i, f, g = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g)
     c_next = f * c + i * g
@@ -128,7 +128,7 @@ def lstm_cell_backward(dy: State, cache: LSTMCellCache) -> tuple[Array, ...]:
     da_o = do * o * (1 - o)
     if weight_ch is not None:
         # a_o = a_o + p_o * c_next: c_next is seen through the output gate too
-        p_i, p_f, p_o = np.split(weight_ch, 3)
+        p_i, p_f, p_o = split_last(weight_ch, 3)
         dc_next = dc_next + da_o * p_o
     # c_next = f * c + i * g
     df, dc = dc_next * c, dc_next * f

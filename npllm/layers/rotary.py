@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Shape, check_shape
+from npllm.layers.arrays import Array, Shape, check_shape, split_last
 
 Scaling = Mapping[str, object]  # what a checkpoint calls rope_scaling
 
@@ -227,6 +227,6 @@ def _turned(x: Array, cos: Array, sin: Array, interleaved: bool) -> Array:
     y = x.copy()
     turned = y[..., : 2 * cos.shape[-1]]
     # (..., T, R / 2) each
-    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else np.split(turned, 2, axis=-1)
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else split_last(turned, 2)
     a[...], b[...] = a * cos - b * sin, a * sin + b * cos
     return y

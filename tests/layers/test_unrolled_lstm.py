@@ -71,6 +71,40 @@ def test_the_fast_form_is_the_plain_one(
     assert_close(fast, plain, floor=1)
 
 
+def test_a_step_in_blocks_is_the_plain_one(monkeypatch):
+    *args, weights = drawn(Source(), 3, 2, 5, 32)
+    whole = runs(args, weights)
+    monkeypatch.setattr(module, "PRODUCT", 2000)
+    assert len(module.in_blocks(weights["weight_hh"], 2)) == 8
+    assert len(module.in_blocks(weights["weight_hh"].T, 2)) == 1  # 32 rows are 2 blocks at most
+    monkeypatch.setattr(module, "PRODUCT", 4096)
+    assert len(module.in_blocks(weights["weight_hh"].T, 2)) == 2
+    assert_close(runs(args, weights), whole, floor=1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns", "blocks"),
+    [
+        (1000, 100, 10, 1),  # 10^6 multiplications are one block
+        (1000, 100, 11, 2),
+        (1024, 257, 32, 16),  # 9 at least, and as many as divide the rows
+        (1000, 512, 20, 20),  # 11 at least
+        (1000, 513, 20, 1),  # too deep
+        (404, 500, 20, 1),  # 5 at least, and 101 are too small
+        (32, 512, 100, 2),
+        (31, 512, 100, 1),
+        (0, 5, 3, 1),
+        (8, 5, 0, 1),
+    ],
+)
+def test_into_how_many_blocks_a_product_is_cut(rows, depth, columns, blocks):
+    weight = np.arange(float(rows * depth)).reshape(rows, depth)
+    cut = module.in_blocks(weight, columns)
+    assert cut.shape == (blocks, rows // blocks, depth)
+    assert np.shares_memory(cut, weight) == (weight.size > 0)
+    assert np.array_equal(cut.reshape(rows, depth), weight)
+
+
 def test_a_slip_in_the_fast_form_would_show():
     *args, weights = drawn(Source(), 4, 2, 3, 3)
     plain, fast = runs(args, weights)

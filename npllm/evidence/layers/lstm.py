@@ -105,8 +105,8 @@ def lstm_cases(rng: Generator) -> Iterator[Case]:
         "two layers, bidirectional, projection, lengths": ({"proj_size": 3, **two}, lengths),
         "peepholes": ({"peepholes": True}, {}),
         "peepholes, lengths, no bias": ({"peepholes": True, "bias": False}, lengths),
-        "two layers, bidirectional, projection, peepholes, lengths": (
-            {"proj_size": 3, "peepholes": True, **two},
+        "bidirectional, projection, peepholes, lengths": (
+            {"proj_size": 3, "peepholes": True, "bidirectional": True},
             lengths,
         ),
         "reverse only": ({"reverse_only": True}, {}),

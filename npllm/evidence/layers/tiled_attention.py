@@ -55,7 +55,7 @@ def tiled_attention_cases(rng: Generator) -> Iterator[Case]:
         def forward(
             q: Array, k: Array, v: Array, bias: Array | None = None, attend: Forward = attend
         ) -> tuple[object, object]:
-            return attend(q, k, v, bias=bias, scores=13)
+            return attend(q, k, v, bias=bias, scores=26)
 
         yield Case(label, forward, layers.tiled_attention_backward, args)
 
