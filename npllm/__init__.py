@@ -31,6 +31,7 @@ What is used is imported when it is used:
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from npllm.loading import load
 
 __version__ = "0.1.0"
+
+# Between products OpenBLAS's threads wait at full speed, tens of milliseconds long, and take a core
+# from those that npllm then starts. 2^21 ticks are about one millisecond. OpenBLAS reads this once,
+# when NumPy is first imported.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "21")
 
 __all__ = [
     "assert_gradients",

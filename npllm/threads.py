@@ -3,6 +3,8 @@
 The threads of a BLAS wait for each other in every product: on an idle machine that gains little
 where products are small, and beside another job each wait costs a turn of the scheduler. So BLAS
 has one thread wherever npllm works, unless a person asks for more; it is held to them here only.
+Where it has several, ``import npllm`` before NumPy: OpenBLAS then learns to wait no longer than a
+millisecond for the next product, in which its threads keep a core from :func:`on_cores`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """BLAS is held to the threads that someone asked for, to one otherwise, and let go again."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -122,3 +126,22 @@ def test_every_command_refuses_no_threads(command, capsys):
 
 def test_the_tests_hold_blas():
     assert blas() <= {1}
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, "21"), ("26", "26")])
+@pytest.mark.parametrize("module", ["npllm", "npllm.cli", "benchmarks"])
+def test_openblas_is_told_not_to_wait_long_before_it_is_loaded(module, given, told):
+    program = f"""
+import os, sys
+import {module.split(".")[0]}
+assert "numpy" not in sys.modules
+import {module}
+print(os.environ["OPENBLAS_THREAD_TIMEOUT"])
+"""
+    variables = {name: value for name, value in os.environ.items() if "OPENBLAS" not in name}
+    if given is not None:
+        variables["OPENBLAS_THREAD_TIMEOUT"] = given
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == told

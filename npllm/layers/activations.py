@@ -19,9 +19,10 @@ ROOT = math.sqrt(2 / math.pi)
 
 def sigmoid(x: Array) -> Array:
     """Return 1 / (1 + exp(-x)), without overflow and to full relative precision at both ends."""
-    positive = x.real >= 0
-    z = np.exp(np.where(positive, -x, x))  # |z| <= 1
-    return np.where(positive, z.dtype.type(1), z) / (1 + z)
+    below = np.minimum(x, 0)  # of complex numbers too, which are ordered by their real parts first
+    z = np.exp(below - np.maximum(x, 0))  # exp(-|x|), at most 1
+    z += 1
+    return np.exp(below) / z
 
 
 def sigmoid_forward(x: Array) -> tuple[Array, Array]:

@@ -35,9 +35,9 @@ from npllm.models.language_model import LossAndGradients, Views, last_tokens
 from npllm.models.parameters import Parameters
 from npllm.models.places import Memory, placed
 
-# Attention comes in tiles where a block's scores are more than these, 64 MB in float32, and those
-# of a head by itself enough to be worth a tile.
-SCORES, SCORES_OF_A_HEAD = 2**24, 2**16
+# Attention comes in tiles where a head's scores leave the cache (T = 512), for tiles are faster
+# then; and, for the memory, where a block's are over 64 MB in float32 and a head's worth a tile.
+LONG, SCORES, SCORES_OF_A_HEAD = 2**18, 2**24, 2**16
 
 
 class BlockOptions(NamedTuple):
@@ -183,7 +183,8 @@ class Transformer(ABC):
         """Whether a block has so many scores that attention should come in tiles."""
         batch, steps = shape
         scores = steps * (steps + (0 if state is None else state.steps))  # of a head
-        return scores >= SCORES_OF_A_HEAD and batch * self.config["heads"] * scores > SCORES
+        many = batch * self.config["heads"] * scores > SCORES
+        return scores >= LONG or (scores >= SCORES_OF_A_HEAD and many)
 
     def hidden_backward(
         self, dh: Array, cache: HiddenCache, gradients: Parameters | None = None

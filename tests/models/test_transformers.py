@@ -241,6 +241,13 @@ def test_long_texts_come_in_tiles_with_the_same_numbers(model: Any, monkeypatch:
     monkeypatch.setattr(transformer, "SCORES", 0)
     run()
     assert not tiles  # many short texts are no long one
+    with monkeypatch.context() as patch:
+        patch.setattr(transformer, "LONG", IDS.shape[1] ** 2)
+        run()  # of what is run, loss_and_gradients and score have as many
+        patch.setattr(transformer, "LONG", IDS.shape[1] ** 2 + 1)
+        run()
+    assert len(tiles) == 2 * model.config["num_layers"]
+    tiles.clear()
     monkeypatch.setattr(transformer, "SCORES_OF_A_HEAD", 0)
     for got, expected in zip(run(), plain, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-12)
