@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from benchmarks import machine, plot, report
 from benchmarks.agree import agree
-from benchmarks.process import ContenderError, processes
+from benchmarks.process import ContenderError, Crew
 from benchmarks.race import Plan, Result, prepare, race, refer
 from benchmarks.row import PACKAGES, Row, missing
 from benchmarks.rows import ROWS
@@ -182,18 +182,23 @@ def run(course: Course, folder: Path) -> list[Result]:
     """Run all rows, and print each as it comes."""
     results = []
     on_more = [name for name in course.names if name not in ON_FEWEST_CORES]
-    with tqdm(total=len(course.rows), disable=None) as bar:
+    with tqdm(total=len(course.rows), disable=None) as bar, Crew(folder) as crew:
         for row in course.rows:
             bar.set_description(row.name)
             prepared = prepare(row, row.sizes, folder)
-            with processes(["npllm"], max(course.cores), folder) as started:
-                refused = refer(prepared, started["npllm"])
+            own = crew.of(["npllm"], max(course.cores))["npllm"]
+            refused = refer(prepared, own)
             for cores in course.cores[:1] if row.one_core else course.cores:
+                fewest = cores == course.cores[0]
                 if refused:
                     results.append(prepared.result(cores, {}, refused))
                 else:
-                    names = course.names if cores == course.cores[0] else on_more
-                    results.append(race(prepared, cores, names, course.plan))
+                    names = course.names if fewest else on_more
+                    contenders = crew.of([n for n in names if n in row.contenders], cores)
+                    memory = course.plan.memory and (fewest or row.kind == "training")
+                    plan = course.plan._replace(memory=memory)
+                    results.append(race(prepared, cores, contenders, plan))
+                    crew.rest()
                 bar.write(report.text(results[-1]), file=sys.stdout)
             prepared.remove()
             bar.update()

@@ -88,11 +88,16 @@ class Server:
         self.work: Work | None = None
         self.warm = False  # whether what is compiled has been
 
-    def load(self, ask: dict[str, Any]) -> None:
-        """Let go of the row before, and get ready for another."""
-        self.work, self.warm = None, ask["contender"] not in COMPILED
+    def rest(self) -> None:
+        """Let go of the row."""
+        self.work = None
         self.stack.close()
         gc.collect()
+
+    def load(self, ask: dict[str, Any]) -> None:
+        """Let go of the row before, and get ready for another."""
+        self.rest()
+        self.warm = ask["contender"] not in COMPILED
         self.work = load(ask, self.stack)
 
     def answer(self, ask: dict[str, Any]) -> Any:
@@ -101,6 +106,8 @@ class Server:
             return libraries()
         if ask["do"] == "load":
             return self.load(ask)
+        if ask["do"] == "rest":
+            return self.rest()
         if self.work is None:
             raise ValueError(f"there is nothing to {ask['do']}: load a row")
         if ask["do"] == "answer":

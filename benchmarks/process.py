@@ -161,6 +161,44 @@ class Process:
         return ContenderError(said[-1] if said else f"ended with status {code}")
 
 
+class Crew:
+    """The contenders' processes: to start them for each row would take a third of the race.
+
+    Args:
+        folder: for their files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: dict[tuple[str, int], Process] = {}
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.started.values():
+            process.close()
+
+    def of(self, names: Iterable[str], cores: int) -> dict[str, Process]:
+        """Return the contenders' processes; those are started that are not there, or have ended."""
+        found = {}
+        for name in names:
+            process = self.started.get((name, cores))
+            if process is not None and process.process.poll() is not None:
+                process.close()
+                process = None
+            if process is None:
+                process = self.started[name, cores] = Process(name, cores, self.folder)
+            found[name] = process
+        return found
+
+    def rest(self) -> None:
+        """Let all of them forget their row."""
+        for process in self.started.values():
+            with suppress(ContenderError):  # it has ended
+                process.ask(do="rest")
+
+
 @contextmanager
 def processes(names: Iterable[str], cores: int, folder: Path) -> Iterator[dict[str, Process]]:
     """Start a process for each contender, and end them all."""

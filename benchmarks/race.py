@@ -257,16 +257,14 @@ def weigh(prepared: Prepared, name: str, cores: int) -> int | None:
             return None
 
 
-def race(prepared: Prepared, cores: int, names: Iterable[str], plan: Plan) -> Result:
-    """Run a row on some cores."""
+def race(prepared: Prepared, cores: int, contenders: Mapping[str, Process], plan: Plan) -> Result:
+    """Run a row on some cores, with contenders that have as many."""
     row = prepared.row
-    given = [name for name in names if name in row.contenders]
-    with processes(given, cores, prepared.inputs.parent) as contenders:
-        cells = agreement(prepared, contenders)
+    cells = agreement(prepared, contenders)
+    refused = refusal(cells, row.rival)
+    if not refused:
+        clock(contenders, cells, plan)
         refused = refusal(cells, row.rival)
-        if not refused:
-            clock(contenders, cells, plan)
-            refused = refusal(cells, row.rival)
     if refused:
         for cell in cells.values():
             cell.seconds = []

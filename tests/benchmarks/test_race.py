@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import process, race, report, row
-from benchmarks.process import ContenderError, Process, processes
+from benchmarks.process import ContenderError, Crew, Process, processes
 from benchmarks.race import AGREES, WRONG, Cell, Plan, Ratio, Result
 from benchmarks.rows import ROWS
 
@@ -91,7 +91,7 @@ def test_a_row_whose_rival_is_wrong_is_not_timed(prepared, monkeypatch):
         return {"npllm": Cell(AGREES), "torch": Cell(WRONG, "d x is off by 1.0e-01")}
 
     monkeypatch.setattr(race, "agreement", agreement)
-    found = race.race(prepared, 1, ["npllm"], Plan())
+    found = race.race(prepared, 1, {}, Plan())
     assert found.refused == "torch is wrong: d x is off by 1.0e-01"
     assert found.timed == []
     assert "refused: torch is wrong" in report.text(found)
@@ -138,6 +138,24 @@ def test_a_process_is_asked_for_its_time_and_memory(prepared, tmp_path):
         memory = found.peak_memory()
         assert memory is None or memory > 5e6
     assert found.process.returncode is not None
+
+
+def test_a_process_runs_row_after_row_and_another_takes_the_place_of_a_dead_one(prepared, tmp_path):
+    with Crew(tmp_path) as crew:
+        first = crew.of(["npllm"], 1)["npllm"]
+        for _ in range(2):
+            assert race.agreement(prepared, {"npllm": first})["npllm"].state == AGREES
+            crew.rest()
+        with pytest.raises(ContenderError, match="load a row"):
+            first.ask(do="answer", out="")
+        assert crew.of(["npllm"], 1)["npllm"] is first
+        first.process.kill()
+        first.process.wait()
+        crew.rest()
+        second = crew.of(["npllm"], 1)["npllm"]
+        assert second is not first
+        assert race.agreement(prepared, {"npllm": second})["npllm"].state == AGREES
+    assert second.process.returncode is not None
 
 
 def test_distances():
