@@ -101,6 +101,8 @@ def rows_of(given: argparse.Namespace) -> list[Row]:
         rows = [ROWS[name] for name in known(given.rows, [*ROWS], "row")]
     elif given.agree:  # what torch can do; others are compared before they are timed
         rows = [row for row in ROWS.values() if row.rival == "torch"]
+        others = ", ".join(name for name, row in ROWS.items() if row not in rows)
+        print(f"left out: {others}, for torch has no part: name them after --rows", file=sys.stderr)
     else:
         rows = [row for row in ROWS.values() if row.quick or not given.quick]
     if missing(PACKAGES["torch"]):

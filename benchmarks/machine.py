@@ -90,6 +90,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "cores": len(usable_cores()),
         "caches": caches(),
         "system": platform.platform(),
+        "load": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "not known",
         "versions": versions(),
         "libraries": libraries(folder),
         "memory": "not measured"

@@ -110,6 +110,7 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
                 if library.get(key)
             )
             lines.append(f"{name}: {told}")
+    lines.append(f"load before the race: {machine['load']}")
     lines.append(f"peak memory: {machine['memory']}")
     return lines
 

@@ -25,6 +25,7 @@ from npllm.models import MODELS
 from npllm.sampling import Sampling
 from npllm.training import LanguageModellingOptions, Run, RunOptions
 from npllm.training.description import load_options
+from npllm.training.options import RESUMABLE
 
 _DESCRIPTION = """\
 Train a language model on a text, and read what it writes.
@@ -156,20 +157,15 @@ def _resume(options: argparse.Namespace) -> Run:
     recorded, _ = load_options(options.resume)
     for name, value in _given(options).items():
         flag, same = flag_of(name), os.path.abspath(value) if name == "data" else value
-        if name not in ("steps", "threads", "accumulate") and same != getattr(recorded, name):
+        if name not in RESUMABLE and same != getattr(recorded, name):
             own = getattr(recorded, name)
             was = f"{flag}={own}" if own is not None else f"the default of {flag}"
             raise ValueError(
                 f"{options.resume} holds a run with {was}, not {value}: leave out {flag}, or start "
                 "another run"
             )
-    run = Run.resume(
-        options.resume,
-        options.steps,
-        threads=options.threads,
-        accumulate=options.accumulate,
-        world=options.world,
-    )
+    others = {name: getattr(options, name) for name in RESUMABLE}
+    run = Run.resume(options.resume, **others, world=options.world)
     if run.step >= run.options.steps:
         raise ValueError(
             f"{options.resume} has taken {counted(run.step, 'step')}, of {run.options.steps}: "

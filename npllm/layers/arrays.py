@@ -59,27 +59,23 @@ def split_last(array: Array, parts: int) -> list[Array]:
     return [array[..., k * size : (k + 1) * size] for k in range(parts)]
 
 
-def row_sum(x: Array, y: Array | None = None, axis: int = -1) -> Array:
-    """Return the sum of x, or of x y, over an axis, which stays.
+def row_sum(x: Array, y: Array | None = None, axis: int = -1, weight: float = 1) -> Array:
+    """Return the sum of x, or of x y, all of it times a weight, over an axis, which stays.
 
-    Along rows a product with ones takes a fraction of the time. It adds one after the other, not in
-    pairs: the error grows with the axis, not with its logarithm.
+    Along rows a product with a vector takes a fraction of the time. It adds one after the other,
+    not in pairs: the error grows with the axis, not with its logarithm.
     """
     if axis not in (-1, x.ndim - 1):
         sums: Array = (x if y is None else x * y).sum(axis=axis, keepdims=True)
-        return sums
-    return weighted_sum(x, 1) if y is None else np.einsum("...i,...i->...", x, y)[..., None]
+        return sums * weight
+    if y is not None:
+        return np.einsum("...i,...i->...", x, y)[..., None] * weight
+    return x @ np.full((x.shape[-1], 1), weight, np.result_type(x.dtype, np.float32))
 
 
 def row_mean(x: Array, y: Array | None = None) -> Array:
     """Return the mean of x, or of x y, over the last axis, which stays."""
-    share = 1 / x.shape[-1]
-    return weighted_sum(x, share) if y is None else row_sum(x, y) * share
-
-
-def weighted_sum(x: Array, weight: float) -> Array:
-    """Return the sum of x, all of it times a weight, over the last axis, which stays."""
-    return x @ np.full((x.shape[-1], 1), weight, np.result_type(x.dtype, np.float32))
+    return row_sum(x, y, weight=1 / x.shape[-1])
 
 
 def column_sum(x: Array) -> Array:

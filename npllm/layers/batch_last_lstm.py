@@ -199,8 +199,8 @@ def in_blocks(weight: Array, columns: int) -> Array:
     fast; beyond a depth of 512 they no longer are, and elsewhere the blocks cost some percent.
     """
     rows, depth = weight.shape
-    fewest = -(-rows * depth * columns // PRODUCT)
-    many = range(fewest, rows // ROWS + 1) if fewest > 1 and depth <= DEPTH else ()
+    fewest = max(1, -(-rows * depth * columns // PRODUCT))
+    many = range(fewest, rows // ROWS + 1) if depth <= DEPTH else ()
     n = next((n for n in many if rows % n == 0), 1)
     return weight.reshape(n, rows // n, depth)
 

@@ -30,6 +30,9 @@ def option(default: object, group: str, text: str, choices: tuple[str, ...] = ()
     return field(default=default, metadata={"group": group, "help": text, "choices": choices})
 
 
+# what a run that goes on may have another of: its steps stay the same, but for rounding
+RESUMABLE = ("steps", "threads", "accumulate")
+
 # what a value may be, by its type
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),

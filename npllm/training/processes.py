@@ -24,7 +24,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.optim import Optimizer
 from npllm.threads import blas_held
-from npllm.training.shares import Piece, Result, Share, SharedMemory, quietly, slices
+from npllm.training.shares import Piece, Recipe, Result, Share, SharedMemory, quietly, slices
 
 ALIGNMENT = 64  # bytes: a line of the cache
 
@@ -51,34 +51,29 @@ class Plan:
     """What a process needs to make its share: it is pickled where processes are spawned.
 
     Attributes:
-        kind: the model's class.
-        config: what the model is made with.
+        recipe: makes the model and the update rule.
         vectors: ``parameters`` and, where it is trained, ``gradients.0`` and so on, and the
             optimizer's state by ``state.`` and its name.
-        rule: the optimizer without its arrays, or None.
         count: how many workers there are.
     """
 
-    kind: type[LanguageModel]
-    config: dict[str, Any]
+    recipe: Recipe
     vectors: SharedVectors
-    rule: Optimizer | None
     count: int
 
     def share(self, rank: int, model: LanguageModel | None = None) -> Share:
         """Return a worker's share, of a model that is made where none is given."""
+        rule = self.recipe.rule
         if model is None:
-            dtype = self.vectors["parameters"].dtype
-            kind: Any = self.kind
-            model = kind(**self.config, seed=None, dtype=dtype)
+            model = self.recipe.model()
             model.parameters.view_into(self.vectors["parameters"])
-        if self.rule is None:
+        if rule is None:
             return Share(model)
         gradients = model.parameters.zeros_like()
         gradients.view_into(self.vectors[f"gradients.{rank}"])
         piece = slices(gradients.vector.size, self.count)[rank]
-        states = {n: self.vectors[f"state.{n}"][piece] for n in self.rule.carried}
-        rule = self.rule.over(self.vectors["parameters"][piece], states)
+        states = {n: self.vectors[f"state.{n}"][piece] for n in rule.carried}
+        rule = rule.over(self.vectors["parameters"][piece], states)
         vectors = [self.vectors[f"gradients.{n}"] for n in range(self.count)]
         return Share(model, gradients, [Piece(SharedMemory(vectors, piece), rule)])
 
@@ -112,12 +107,10 @@ class Processes:
         for name, array in arrays.items():
             vectors[name][...] = array
         model.parameters.view_into(vectors["parameters"])
-        rule = None
         if optimizer is not None:
             optimizer.vector = vectors["parameters"]
             optimizer.state = {name: vectors[f"state.{name}"] for name in optimizer.state}
-            rule = optimizer.over(optimizer.vector[:0], {})
-        self._plan = Plan(type(model), model.config, vectors, rule, count)
+        self._plan = Plan(Recipe.of(model, optimizer), vectors, count)
         self.share = self._plan.share(0, model)
         self._others: list[tuple[Any, Any]] = []
 

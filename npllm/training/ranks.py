@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.optim import Optimizer
 from npllm.threads import blas_held
-from npllm.training.shares import Piece, Result, Share, quietly, slices
+from npllm.training.shares import Piece, Recipe, Result, Share, quietly, slices
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -162,22 +162,6 @@ class World:
         os._exit(status)  # before anything else happens here
 
 
-class Plan(NamedTuple):
-    """What a rank needs to make its share, but for the numbers.
-
-    Attributes:
-        kind: the model's class.
-        config: what the model is made with.
-        dtype: of its parameters.
-        rule: the optimizer without its arrays, or None.
-    """
-
-    kind: Any
-    config: dict[str, Any]
-    dtype: np.dtype[Any]
-    rule: Optimizer | None
-
-
 class Collective:
     """The exchange of ranks: of a bucket of numbers, of which each rank updates a slice.
 
@@ -215,26 +199,25 @@ class Collective:
 
 def make_share(
     communicator: Intracomm,
-    plan: Plan,
+    recipe: Recipe,
     model: LanguageModel | None = None,
     optimizer: Optimizer | None = None,
 ) -> Share:
     """Return a rank's share, by all ranks at once; rank 0 has the model and the optimizer."""
     if model is None:
-        made: LanguageModel = plan.kind(**plan.config, seed=None, dtype=plan.dtype)
-        model = made
+        model = recipe.model()
     parameters = model.parameters.vector
     communicator.Bcast(parameters, root=0)
-    if plan.rule is None:
+    if recipe.rule is None:
         return Share(model)
     gradients, pieces = model.parameters.zeros_like(), []
     for bucket in buckets(parameters.size):
         exchange = Collective(communicator, gradients.vector[bucket], parameters[bucket])
         state = {
             name: exchange.scatter(None if optimizer is None else optimizer.state[name][bucket])
-            for name in plan.rule.carried
+            for name in recipe.rule.carried
         }
-        pieces.append(Piece(exchange, plan.rule.over(exchange.slice, state)))
+        pieces.append(Piece(exchange, recipe.rule.over(exchange.slice, state)))
     return Share(model, gradients, pieces)
 
 
@@ -269,12 +252,11 @@ class Ranks:
         if self._world.led:
             raise ValueError("the ranks are already at work")
         model, optimizer = self.share.model, self._optimizer
-        rule = None if optimizer is None else optimizer.over(optimizer.vector[:0], {})
-        plan = Plan(type(model), model.config, model.parameters.vector.dtype, rule)
+        recipe = Recipe.of(model, optimizer)
         self._world.busy = True
         for rank in range(1, self._world.size):
-            self._world.communicator.send((make_share, (plan,)), dest=rank)
-        self.share = make_share(self._world.communicator, plan, model, optimizer)
+            self._world.communicator.send((make_share, (recipe,)), dest=rank)
+        self.share = make_share(self._world.communicator, recipe, model, optimizer)
         self._world.busy = False
         self._started = self._world.led = True
 

@@ -27,7 +27,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.training.description import describe, load_options
 from npllm.training.metrics import LARGEST_LOSS, Record, new_record, read_metrics
-from npllm.training.options import RunOptions
+from npllm.training.options import RESUMABLE, RunOptions
 from npllm.training.task import Task
 from npllm.training.workers import Workers, usual_workers, worthwhile_workers
 
@@ -117,11 +117,7 @@ class Run:
         directory = Path(directory)
         if not directory.name:
             raise ValueError(f"a run needs a new directory of its own, got {directory}")
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            holds = "already holds files:" if directory.is_dir() else "already is a file:"
-            if (directory / "run.json").exists():
-                holds = "already holds a run: resume it, or"
-            raise FileExistsError(f"{directory} {holds} choose another directory")
+        _check_free(directory)
         options = options.located()
         task = options.make_task()
         rng = np.random.default_rng(options.seed)
@@ -142,11 +138,8 @@ class Run:
                     directory.rmdir()
                 run.directory.rename(directory)
             except OSError:
-                if not (directory / "run.json").exists():
-                    raise
-                raise FileExistsError(  # of a run that was started at the same moment
-                    f"{directory} already holds a run: resume it, or choose another directory"
-                ) from None
+                _check_free(directory)  # of a run that was started at the same moment
+                raise
             files.flush(directory.parent)
         except BaseException:
             shutil.rmtree(run.directory, ignore_errors=True)
@@ -179,12 +172,9 @@ class Run:
         """
         directory = Path(directory)
         options, digest = load_options(directory)
-        options = replace(
-            options,
-            steps=options.steps if steps is None else steps,
-            threads=options.threads if threads is None else threads,
-            accumulate=options.accumulate if accumulate is None else accumulate,
-        )
+        others = dict(zip(RESUMABLE, (steps, threads, accumulate), strict=True))
+        given: dict[str, Any] = {n: value for n, value in others.items() if value is not None}
+        options = replace(options, **given)
         latest = checkpoint.latest_checkpoint(directory)
         model, vocabularies = checkpoint.load_model_and_vocabularies(latest)
         arrays, values = checkpoint.load_training(latest)
@@ -380,6 +370,15 @@ class Run:
         ]
         kept = f"; the checkpoint {found[-1]} is good" if found else ""
         return f"training diverged at step {step}, {what}: {lower}{kept}"
+
+
+def _check_free(directory: Path) -> None:
+    """Raise FileExistsError where a directory holds something, or is a file."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        holds = "already holds files:" if directory.is_dir() else "already is a file:"
+        if (directory / "run.json").exists():
+            holds = "already holds a run: resume it, or"
+        raise FileExistsError(f"{directory} {holds} choose another directory")
 
 
 def _with_threads(options: RunOptions, task: Task, model: LanguageModel) -> RunOptions:

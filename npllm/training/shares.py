@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,34 @@ class Part(NamedTuple):
     rng: np.random.Generator | None
     size: int
     rows: slice
+
+
+class Recipe(NamedTuple):
+    """What another process needs to make a model and an update rule, but for their numbers.
+
+    Attributes:
+        kind: the model's class.
+        config: what the model is made with.
+        dtype: of its parameters.
+        rule: the optimizer without its arrays, or None.
+    """
+
+    kind: Any
+    config: dict[str, Any]
+    dtype: np.dtype[Any]
+    rule: Optimizer | None
+
+    @classmethod
+    def of(cls, model: LanguageModel, optimizer: Optimizer | None) -> Recipe:
+        """Return that of a model and an optimizer."""
+        vector = model.parameters.vector
+        rule = None if optimizer is None else optimizer.over(vector[:0], {})
+        return cls(type(model), model.config, vector.dtype, rule)
+
+    def model(self) -> LanguageModel:
+        """Return the model, its parameters not drawn."""
+        made: LanguageModel = self.kind(**self.config, seed=None, dtype=self.dtype)
+        return made
 
 
 class Exchange(Protocol):

