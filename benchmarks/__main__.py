@@ -190,6 +190,7 @@ def run(course: Course, folder: Path) -> list[Result]:
             prepared = prepare(row, row.sizes, folder)
             own = crew.of(["npllm"], max(course.cores))["npllm"]
             refused = refer(prepared, own)
+            crew.rest()
             for cores in course.cores[:1] if row.one_core else course.cores:
                 fewest = cores == course.cores[0]
                 if refused:
@@ -197,8 +198,8 @@ def run(course: Course, folder: Path) -> list[Result]:
                 else:
                     names = course.names if fewest else on_more
                     contenders = crew.of([n for n in names if n in row.contenders], cores)
-                    memory = course.plan.memory and (fewest or row.kind == "training")
-                    plan = course.plan._replace(memory=memory)
+                    weighed = row.kind == "training" or (fewest and row.kind == "layers")
+                    plan = course.plan._replace(memory=course.plan.memory and weighed)
                     results.append(race(prepared, cores, contenders, plan))
                     crew.rest()
                 bar.write(report.text(results[-1]), file=sys.stdout)

@@ -60,10 +60,11 @@ class Process:
         name: of the contender.
         cores: how many it may use.
         folder: for its files.
+        apart: whether each row has a process of its own, forked from this one where possible.
     """
 
-    def __init__(self, name: str, cores: int, folder: Path) -> None:
-        self.name, self.cores, self.folder = name, cores, folder
+    def __init__(self, name: str, cores: int, folder: Path, *, apart: bool = False) -> None:
+        self.name, self.cores, self.folder, self.apart = name, cores, folder, apart
         self.log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see close)
         with pinned(cores):
             self.process = subprocess.Popen(
@@ -119,6 +120,7 @@ class Process:
             cores=self.cores,
             dtype=dtype,
             folder=str(self.folder),
+            apart=self.apart,
         )
 
     def peak_memory(self) -> int | None:
@@ -162,7 +164,7 @@ class Process:
 
 
 class Crew:
-    """The contenders' processes: to start them for each row would take a third of the race.
+    """The contenders' processes, forked for each row: to start them takes a third of a race.
 
     Args:
         folder: for their files.
@@ -188,7 +190,7 @@ class Crew:
                 process.close()
                 process = None
             if process is None:
-                process = self.started[name, cores] = Process(name, cores, self.folder)
+                process = self.started[name, cores] = Process(name, cores, self.folder, apart=True)
             found[name] = process
         return found
 

@@ -140,12 +140,16 @@ def test_a_process_is_asked_for_its_time_and_memory(prepared, tmp_path):
     assert found.process.returncode is not None
 
 
-def test_a_process_runs_row_after_row_and_another_takes_the_place_of_a_dead_one(prepared, tmp_path):
+def test_a_row_has_a_fork_and_another_process_takes_the_place_of_a_dead_one(prepared, tmp_path):
     with Crew(tmp_path) as crew:
         first = crew.of(["npllm"], 1)["npllm"]
+        forks = set()
         for _ in range(2):
             assert race.agreement(prepared, {"npllm": first})["npllm"].state == AGREES
+            forks |= set(process.children(first.process.pid))
             crew.rest()
+        assert len(forks) in (0, 2)  # none where the system does not tell
+        assert not any(process.held(fork) for fork in forks)
         with pytest.raises(ContenderError, match="load a row"):
             first.ask(do="answer", out="")
         assert crew.of(["npllm"], 1)["npllm"] is first
@@ -155,6 +159,10 @@ def test_a_process_runs_row_after_row_and_another_takes_the_place_of_a_dead_one(
         second = crew.of(["npllm"], 1)["npllm"]
         assert second is not first
         assert race.agreement(prepared, {"npllm": second})["npllm"].state == AGREES
+        for fork in process.children(second.process.pid):
+            os.kill(fork, signal.SIGKILL)
+            with pytest.raises(ContenderError, match="ended with status 1"):
+                second.ask(do="repeat", seconds=0.0, least=1)
     assert second.process.returncode is not None
 
 
