@@ -148,7 +148,7 @@ def batch_last_lstm_backward(
         # y = where(real, h, 0)
         dout = np.where(_real(steps, lengths), dout, 0)
     dout = np.ascontiguousarray(dout.swapaxes(1, 2))  # (T, P, B)
-    dh, dc = (d.copy(order="C") for d in _entering(dh_n.T, dc_n.T, lengths, steps))
+    dh, dc = (d.copy() for d in _entering(dh_n.T, dc_n.T, lengths, steps))
     dx = None if ids is not None else np.empty((steps, batch, weight_ih.shape[1]), columns.dtype)
     inputs, outputs = weight_ih.shape[1], weight_hh.shape[1]
     djoined = np.zeros((4 * hidden, inputs + outputs + has_bias), weight_hh.dtype)
@@ -187,7 +187,7 @@ def batch_last_lstm_backward(
         if dx is not None:
             np.matmul(da.T, weight_ih, out=as_rows(dx[piece]))
     dih, dhh = djoined[:, :inputs].copy(), djoined[:, inputs : inputs + outputs].copy()
-    dbias = djoined[:, -1].copy()
+    dbias = djoined[:, inputs + outputs :].sum(axis=1)  # of one column, or none
     return dx, dh.T, dc.T, dih, dhh, *[dbias, dbias.copy()] * has_bias, *dhr
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Ids, check_ids, check_shape, split_last
+from npllm.layers.arrays import Array, Ids, Shape, check_ids, check_shape, split_last
 from npllm.layers.batch_last_lstm import (
     BatchLastCache,
     batch_last_lstm_backward,
@@ -61,6 +61,7 @@ class LSTMCache(NamedTuple):
     single: bool
     batch_first: bool
     has_state: bool
+    y_shape: Shape
 
 
 def lstm_forward(
@@ -163,7 +164,7 @@ def lstm_forward(
         y, final = y[:, 0], (final[0][:, 0], final[1][:, 0])
     elif batch_first:
         y = y.swapaxes(0, 1)
-    layout = (lengths, single, batch_first, state is not None)
+    layout = (lengths, single, batch_first, state is not None, y.shape)
     return (y, final), LSTMCache(layers, names, directions, dropouts, words, *layout)
 
 
@@ -179,8 +180,9 @@ def lstm_backward(
             the loss does not see the final state.
         cache: what :func:`lstm_forward` returned.
     """
-    layers, names, directions, dropouts, words, lengths, single, batch_first, has_state = cache
+    layers, names, directions, dropouts, words, lengths, single, batch_first, has_state, _ = cache
     dout, dfinal = dy
+    check_shape(dout, cache.y_shape, "dy")
     if single:
         dout = dout[:, None]
         dfinal = None if dfinal is None else (dfinal[0][:, None], dfinal[1][:, None])

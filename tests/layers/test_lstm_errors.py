@@ -133,3 +133,28 @@ def test_a_cotangent_of_another_shape():
     for name, state in {"dh_n": ((1, 1, H), (1, B, H)), "dc_n": ((1, B, H), (1, 1, H))}.items():
         with pytest.raises(ValueError, match=rf"{name} must have shape \(4, 6\), got \(1, 6\)"):
             lstm_backward((np.ones((T, B, H)), tuple(map(np.ones, state))), cache)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "shape"),
+    [
+        ((T, B, IN), {}, (T, B, 2 * H)),
+        ((B, T, IN), {"batch_first": True}, (B, T, 2 * H)),
+        ((T, IN), {}, (T, 2 * H)),
+    ],
+)
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_cotangent_of_another_width_is_told_as_it_was_given(x, options, shape, more):
+    weights = lstm_weights(Source().normal, IN, H, bidirectional=True)
+    _, cache = lstm_forward(np.ones(x), weights, **options)
+    given = (*shape[:-1], shape[-1] + more)
+    with pytest.raises(ValueError, match=re.escape(f"dy must have shape {shape}, got {given}")):
+        lstm_backward((np.ones(given), None), cache)
+
+
+def test_a_layer_of_no_width_has_gradients():
+    weights = {"weight_ih_l0": np.ones((0, 0)), "weight_hh_l0": np.ones((0, 0))}
+    (y, final), cache = lstm_forward(np.ones((10, B, 0)), weights)
+    dx, dweights = lstm_backward((y, final), cache)
+    assert dx.shape == (10, B, 0)
+    assert {name: d.shape for name, d in dweights.items()} == dict.fromkeys(weights, (0, 0))

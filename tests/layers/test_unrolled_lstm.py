@@ -93,6 +93,7 @@ def test_a_step_in_blocks_is_the_plain_one(monkeypatch):
         (404, 500, 20, 1),  # 5 at least, and 101 are too small
         (32, 512, 100, 2),
         (31, 512, 100, 1),
+        (24, 512, 100, 1),  # two blocks would have 12 rows
         (0, 5, 3, 1),
         (8, 5, 0, 1),
     ],
@@ -103,6 +104,39 @@ def test_into_how_many_blocks_a_product_is_cut(rows, depth, columns, blocks):
     assert cut.shape == (blocks, rows // blocks, depth)
     assert np.shares_memory(cut, weight) == (weight.size > 0)
     assert np.array_equal(cut.reshape(rows, depth), weight)
+
+
+@pytest.mark.parametrize(("piece", "lengths"), [(72, [2, 3]), (1, [1] * 5)])
+def test_the_backward_takes_some_steps_at_a_time(piece, lengths, monkeypatch):
+    taken, slopes = [], module._slopes
+
+    def seen(cache, piece):
+        taken.append(piece.stop - piece.start)
+        return slopes(cache, piece)
+
+    monkeypatch.setattr(module, "_slopes", seen)
+    monkeypatch.setattr(module, "PIECE", piece)  # of 24 numbers a step
+    *args, weights = drawn(Source(), 5, 2, 3, 3)
+    runs(args, weights)
+    assert sorted(taken) == lengths
+
+
+@pytest.mark.parametrize("projected", [0, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_kept_has_the_dtype_of_what_is_given(projected, dtype, monkeypatch):
+    x, h0, c0, weights = drawn(Source(), 5, 2, 3, 4, projected=projected)
+    cast, cut = (lambda a: a.astype(dtype)), []
+    monkeypatch.setattr(
+        module, "in_blocks", lambda weight, n: cut.append(weight.dtype) or weight[None]
+    )
+    ids = np.zeros(x.shape[:2], int)
+    for seen in (cast(x), ids):
+        states, own = (cast(h0), cast(c0)), {name: cast(w) for name, w in weights.items()}
+        (y, final), cache = batch_last_lstm_forward(seen, *states, **own)
+        assert module._rows(cache, slice(1, 3)).dtype == dtype
+        assert (cache.unprojected is None) == (not projected)
+        batch_last_lstm_backward((y, final), cache)
+    assert cut == [dtype] * 4
 
 
 def test_a_slip_in_the_fast_form_would_show():

@@ -184,8 +184,8 @@ MISTAKES = [
         "mean(axis=0) and sum(axis=0) have one shape.",
         "Off by exactly T B.",
         _through_time,
-        "djoined[:, -1].copy()",
-        "djoined[:, -1] / (steps * batch)",
+        "djoined[:, inputs + outputs :].sum(axis=1)",
+        "djoined[:, inputs + outputs :].sum(axis=1) / (steps * batch)",
         cause="scale",
     ),
     Mistake(
