@@ -6,7 +6,7 @@ import argparse
 import difflib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from benchmarks import machine, plot, report
 from benchmarks.agree import agree
 from benchmarks.process import ContenderError, Crew
-from benchmarks.race import Plan, Result, prepare, race, refer
+from benchmarks.race import Plan, Result, prepare, race, refer, weigh
 from benchmarks.row import PACKAGES, Row, missing
 from benchmarks.rows import ROWS
 
@@ -198,14 +198,40 @@ def run(course: Course, folder: Path) -> list[Result]:
                 else:
                     names = course.names if fewest else on_more
                     contenders = crew.of([n for n in names if n in row.contenders], cores)
-                    weighed = row.kind == "training" or (fewest and row.kind == "layers")
-                    plan = course.plan._replace(memory=course.plan.memory and weighed)
-                    results.append(race(prepared, cores, contenders, plan))
+                    results.append(race(prepared, cores, contenders, course.plan))
                     crew.rest()
                 bar.write(report.text(results[-1]), file=sys.stdout)
             prepared.remove()
             bar.update()
     return results
+
+
+def weigh_all(course: Course, results: Iterable[Result], folder: Path) -> None:
+    """Look at the memory of npllm and its rival: of training, and of layers on the fewest cores.
+
+    Other contenders would share the pages of libraries: by now they have ended.
+    """
+    for row in tqdm(course.rows, disable=None):
+        own = [
+            result
+            for result in results
+            if result.row == row.name
+            and result.timed
+            and (row.kind == "training" or result.cores == course.cores[0])
+        ]
+        if row.kind not in ("training", "layers") or not own:
+            continue
+        prepared = prepare(row, row.sizes, folder)
+        for result in own:
+            told = []
+            for name in ("npllm", row.rival):
+                cell = result.cells[name]
+                cell.memory = weigh(prepared, name, result.cores)
+                if cell.memory is not None:
+                    told.append(f"{name} {report.memory(cell)} MB")
+            if told:
+                tqdm.write(f"{result.name}: {', '.join(told)}", file=sys.stdout)
+        prepared.remove()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = machine.describe(Path(name))
             print(*report.machine_lines(found), sep="\n", flush=True)
             results = run(course, Path(name))
+            if course.plan.memory:
+                weigh_all(course, results, Path(name))
     except (RefusedError, ContenderError, OSError, ValueError) as error:
         print(f"python -m benchmarks: {error}", file=sys.stderr)
         return 2

@@ -154,8 +154,8 @@ def serve_apart(ask: dict[str, Any], lines: IO[str], out: IO[str]) -> None:
             importlib.import_module(package)
     if fork := os.fork():
         _, status = os.waitpid(fork, 0)
-        if status:
-            os._exit(1)  # the parent then reads the last words
+        if status:  # the parent then reads the last words
+            os._exit(abs(os.waitstatus_to_exitcode(status)))
         return reply(Server(), {"do": "rest"}, out)  # which the fork did by its end
     server = Server()
     while ask["do"] != "rest":

@@ -66,6 +66,7 @@ class Process:
     def __init__(self, name: str, cores: int, folder: Path, *, apart: bool = False) -> None:
         self.name, self.cores, self.folder, self.apart = name, cores, folder, apart
         self.log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see close)
+        self.said = 0  # bytes of the log before the row
         with pinned(cores):
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.contender"],
@@ -74,6 +75,7 @@ class Process:
                 stderr=self.log,
                 env=environment(cores, folder),
                 cwd=ROOT,
+                start_new_session=True,  # so that all it starts can be ended
             )
 
     def send(self, **ask: object) -> None:
@@ -111,6 +113,7 @@ class Process:
 
     def load(self, row: str, sizes: object, inputs: Path, dtype: str = "float32") -> None:
         """Ask it to get ready for a row; the answer comes when it is."""
+        self.said = os.fstat(self.log.fileno()).st_size
         self.send(
             do="load",
             row=row,
@@ -139,25 +142,25 @@ class Process:
         return max(peak, held(self.process.pid) or 0)
 
     def close(self) -> None:
-        """End the process; by force where it is busy."""
+        """End the process and what it started; by force where they are busy."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with suppress(OSError):  # what it did not read
             self.process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            for child in children(self.process.pid):
-                with suppress(OSError):  # it has ended
-                    os.kill(child, signal.SIGKILL)
+        if hasattr(os, "killpg"):
+            with suppress(OSError):  # all have ended
+                os.killpg(self.process.pid, signal.SIGKILL)
+        else:
             self.process.kill()
-            self.process.wait()
+        self.process.wait()
         self.process.stdout.close()
         self.log.close()
 
     def _death(self) -> ContenderError:
         code = self.process.wait()
-        self.log.seek(0)
+        self.log.seek(self.said)
         lines = self.log.read().decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip()]
         return ContenderError(said[-1] if said else f"ended with status {code}")
@@ -173,24 +176,23 @@ class Crew:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.started: dict[tuple[str, int], Process] = {}
+        self.stack = ExitStack()
 
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.started.values():
-            process.close()
+        self.stack.close()
 
     def of(self, names: Iterable[str], cores: int) -> dict[str, Process]:
         """Return the contenders' processes; those are started that are not there, or have ended."""
         found = {}
         for name in names:
             process = self.started.get((name, cores))
-            if process is not None and process.process.poll() is not None:
-                process.close()
-                process = None
-            if process is None:
-                process = self.started[name, cores] = Process(name, cores, self.folder, apart=True)
+            if process is None or process.process.poll() is not None:
+                process = Process(name, cores, self.folder, apart=True)
+                self.stack.callback(process.close)
+                self.started[name, cores] = process
             found[name] = process
         return found
 

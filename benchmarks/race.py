@@ -268,7 +268,4 @@ def race(prepared: Prepared, cores: int, contenders: Mapping[str, Process], plan
     if refused:
         for cell in cells.values():
             cell.seconds = []
-    if plan.memory and not refused:
-        for name in ("npllm", row.rival):
-            cells[name].memory = weigh(prepared, name, cores)
     return prepared.result(cores, cells, refused)

@@ -63,7 +63,6 @@ def text(result: Result) -> str:
             continue
         parts = [f"{speed(result, name):>16}"]
         parts.append(f"{gflops(result, name):>5} GFLOP/s" if result.flops else " " * 13)
-        parts.append(f"{memory(cell):>6} MB" if cell.memory is not None else " " * 9)
         if name != "npllm" and (found := result.ratio(name)):
             parts.append(f"npllm / {name} {found}")
         lines.append(f"  {name:14} {'  '.join(parts)}".rstrip())
