@@ -205,7 +205,7 @@ def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:
         p -= row_shift(p)
         at_target = p[target]
         np.exp(p, out=p)
-        total = row_sum(p)[:, 0]
+        total = row_sum(p).ravel()
         total[total == 0] = 1
         p *= (counted / total)[:, None]
         p[target] -= counted

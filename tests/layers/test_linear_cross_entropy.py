@@ -42,6 +42,47 @@ def test_it_is_the_two_layers_after_one_another(seed, lead, classes, logits, bia
     assert_close(linear_cross_entropy_backward(0.7, cache), plain, floor=1)
 
 
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("logits", [1, 21, 10**6])
+def test_the_gradients_at_once_are_those_of_the_pair(with_bias, logits):
+    source = Source()
+    x, weight = source.normal(2, 3, 4), source.normal(7, 4)
+    targets = np.array([[0, 6, -1], [3, 3, 5]])
+    arguments = x, weight, targets, *([source.normal(7)] if with_bias else [])
+    options = {"ignore_index": -1, "logits": logits}
+    expected, cache = linear_cross_entropy_forward(*arguments, **options)
+    loss, gradients = linear_cross_entropy_gradients(*arguments, **options)
+    assert_close(loss, expected)
+    assert_close(gradients, linear_cross_entropy_backward(1.0, cache), floor=1)
+
+
+def test_a_row_with_nothing_to_choose_from():
+    x, weight, targets = Source().normal(2, 3), Source(1).normal(4, 3), np.array([1, 2])
+    nothing = np.full(4, -np.inf)
+    scores, _ = linear_forward(x, weight, nothing)
+    expected, loss_cache = cross_entropy_forward(scores, targets, reduction="sum")
+    loss, cache = linear_cross_entropy_forward(x, weight, targets, nothing)
+    assert loss == expected == np.inf
+    *_, dbias = linear_cross_entropy_backward(1.0, cache)
+    assert_close(dbias, cross_entropy_backward(1.0, loss_cache).sum(axis=0))
+
+
+def test_an_input_of_no_width_leaves_the_bias():
+    x, weight, bias = np.zeros((2, 0)), np.zeros((4, 0)), np.zeros(4)
+    loss, (dx, dweight, dbias) = linear_cross_entropy_gradients(x, weight, np.array([1, 2]), bias)
+    assert_close(loss, np.asarray(2 * np.log(4)))
+    assert (dx.shape, dweight.shape) == (x.shape, weight.shape)
+    assert dbias.tolist() == [0.5, -0.5, -0.5, 0.5]
+
+
+def test_the_cotangent_is_a_scalar():
+    x, weight = Source(0, np.float32).normal(2, 3), Source(1, np.float32).normal(4, 3)
+    _, cache = linear_cross_entropy_forward(x, weight, np.array([1, 2]))
+    assert {d.dtype for d in linear_cross_entropy_backward(1.0, cache)} == {np.dtype(np.float32)}
+    with pytest.raises(ValueError, match=r"^dy must have shape \(\), got \(2,\)"):
+        linear_cross_entropy_backward(np.ones(2), cache)
+
+
 def test_the_logits_are_never_held():
     rows, classes = 256, 4000
     source = Source(0, np.float32)
