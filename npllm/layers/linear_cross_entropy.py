@@ -212,4 +212,4 @@ def _entropy(logits: Array, ids: Ids, kept: Mask) -> Array:
         return (np.log(total) - at_target).sum(where=kept[piece])
 
     losses = on_cores(run, range(0, len(logits), size))
-    return np.sum(losses, dtype=logits.dtype)
+    return np.sum(losses)

@@ -106,11 +106,13 @@ def test_what_does_not_fit_is_refused():
     x, weight = np.zeros((2, 3)), np.zeros((4, 3))
     with pytest.raises(TypeError, match="targets must be integers, got float64"):
         linear_cross_entropy_forward(x, weight, np.zeros(2))
+    with pytest.raises(TypeError, match="targets must be integers, got bool"):
+        linear_cross_entropy_forward(x, weight, np.zeros(2, bool))
     with pytest.raises(ValueError, match=r"targets must have shape \(2,\), got \(3,\)"):
         linear_cross_entropy_forward(x, weight, np.zeros(3, int))
     with pytest.raises(ValueError, match=r"targets must have shape \(2, 2\), got \(4,\)"):
         linear_cross_entropy_forward(np.zeros((2, 2, 3)), weight, np.zeros(4, int))
-    with pytest.raises(ValueError, match=r"must lie in \[0, 4\), got 4"):
+    with pytest.raises(ValueError, match=r"^targets must lie in \[0, 4\), got 4"):
         linear_cross_entropy_forward(x, weight, np.array([0, 4]))
 
 
