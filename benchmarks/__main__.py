@@ -101,12 +101,13 @@ def rows_of(given: argparse.Namespace) -> list[Row]:
         rows = [ROWS[name] for name in known(given.rows, [*ROWS], "row")]
     elif given.agree:  # what torch can do; others are compared before they are timed
         rows = [row for row in ROWS.values() if row.rival == "torch"]
-        others = ", ".join(name for name, row in ROWS.items() if row not in rows)
-        print(f"left out: {others}, for torch has no part: name them after --rows", file=sys.stderr)
     else:
         rows = [row for row in ROWS.values() if row.quick or not given.quick]
     if missing(PACKAGES["torch"]):
         raise RefusedError(f"the benchmarks need torch: {INSTALL}")
+    if given.agree and not given.rows:
+        others = ", ".join(name for name, row in ROWS.items() if row not in rows)
+        print(f"left out: {others}, for torch has no part: name them after --rows", file=sys.stderr)
     for package in dict.fromkeys(missing(name for row in rows for name in row.needs)):
         names = ", ".join(row.name for row in rows if package in row.needs)
         print(f"left out: {names}, for lack of {package}: {NEEDED[package]}", file=sys.stderr)

@@ -196,7 +196,7 @@ def in_blocks(weight: Array, columns: int) -> Array:
 
     Before a product a BLAS copies its factors, which many columns pay for. OpenBLAS's AVX-512
     kernels for at most 10^6 multiplications do not, and with 32 columns are up to 1.7 times as
-    fast; beyond a depth of 512 they no longer are, and elsewhere the blocks cost some percent.
+    fast; beyond a depth of 512 they no longer are, and elsewhere the blocks cost 3 to 16%.
     """
     rows, depth = weight.shape
     fewest = max(1, -(-rows * depth * columns // PRODUCT))

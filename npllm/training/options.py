@@ -30,7 +30,7 @@ def option(default: object, group: str, text: str, choices: tuple[str, ...] = ()
     return field(default=default, metadata={"group": group, "help": text, "choices": choices})
 
 
-# what a run that goes on may have another of: its steps stay the same, but for rounding
+# what a run that goes on may have another of
 RESUMABLE = ("steps", "threads", "accumulate")
 
 # what a value may be, by its type

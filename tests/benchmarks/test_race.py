@@ -258,9 +258,10 @@ def test_what_cannot_be_is_told_in_a_line(arguments, said, capsys, monkeypatch):
     assert line.startswith(f"python -m benchmarks: {said}")
 
 
-def test_without_torch_a_line_says_what_to_install(capsys, monkeypatch):
+@pytest.mark.parametrize("arguments", [[], ["--quick"], ["--agree"], ["--rows", "gpt"]])
+def test_without_torch_a_line_says_what_to_install(arguments, capsys, monkeypatch):
     monkeypatch.setattr(command, "missing", lambda names: [n for n in names if n == "torch"])
-    assert command.main(["--rows", "gpt"]) == 2
+    assert command.main(arguments) == 2
     expected = "python -m benchmarks: the benchmarks need torch: pip install -e '.[bench]'\n"
     assert capsys.readouterr().err == expected
 
