@@ -66,8 +66,7 @@ def relu_forward(x: Array) -> tuple[Array, Mask]:
     >>> y.tolist()
     [0.0, 3.0]
     """
-    positive = x.real > 0
-    return np.where(positive, x, np.zeros((), x.dtype)), positive
+    return np.maximum(x, np.zeros((), x.dtype)), x.real > 0
 
 
 def relu_backward(dy: Array, cache: Mask) -> Array:

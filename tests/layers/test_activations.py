@@ -30,6 +30,12 @@ def test_both_gelus_agree_with_torch(torch, approximate, x):
     assert_agrees_with_torch(torch, layer, lambda x: reference(x, approximate=approximate))
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "gelu", "silu"])
+def test_none_hides_what_is_not_a_number(name):
+    y, _ = getattr(layers, f"{name}_forward")(np.array([np.nan, 1.0]))
+    assert np.isnan(y).tolist() == [True, False]
+
+
 @given(st.floats(-700, 700))
 def test_sigmoid_keeps_its_digits_at_both_ends(x):
     y, _ = sigmoid_forward(np.array([x, -x]))
