@@ -208,7 +208,6 @@ def test_beyond_its_length_a_sequence_stands_still():
         ({"lengths": [1]}, ValueError, "lengths must have shape (2,), got (1,)"),
         ({"lengths": [1.0, 2.0]}, TypeError, "lengths must be integers, got float64"),
     ],
-    ids=str,
 )
 def test_what_does_not_fit_is_refused(change, error, message):
     x, h0, c0, weights = drawn(Source(), 5, 2, 3, 4)
