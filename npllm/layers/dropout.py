@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from npllm.layers.arrays import Array, Shape, check_probability, check_shape
 
@@ -30,16 +31,15 @@ class RowsOfDraws(np.random.Generator):
         super().__init__(rng.bit_generator)
         self._batch, self._rows, self._axis = batch, rows, axis
 
-    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+    def random(self, size: Shape, dtype: npt.DTypeLike = np.float64) -> Array:  # type: ignore[override]
         """Draw from [0, 1) for the whole batch; return (..., rows, ...) of it.
 
         Args:
             size: the shape of the rows.
             dtype: float64 or float32.
-            out: None.
         """
         whole = (*size[: self._axis], self._batch, *size[self._axis + 1 :])
-        drawn = super().random(whole, dtype, out)
+        drawn: Array = super().random(whole, dtype)  # type: ignore[arg-type]
         return drawn[(slice(None),) * self._axis + (self._rows,)]
 
 

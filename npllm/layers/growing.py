@@ -53,18 +53,18 @@ class GrowingPair(tuple[Array, Array]):
         end = steps + keys.shape[2]
         if end == steps:
             return self
-        for name, old, new in zip(("keys", "values"), self, (keys, values), strict=True):
+        for name, old, new in (("keys", self[0], keys), ("values", self[1], values)):
             check_shape(new, (*old.shape[:2], end - steps, old.shape[3]), name)
         buffers, claimed, claim = self._buffers, self._claimed, object()
-        dtypes = [np.result_type(old, new) for old, new in zip(self, (keys, values), strict=True)]
+        dtypes = [np.result_type(self[0], keys), np.result_type(self[1], values)]
         room = end <= buffers[0].shape[2] and dtypes == [buffer.dtype for buffer in buffers]
         # one step, also between threads: the first to go on from a length has what is behind it
         if not room or claimed.setdefault(steps, claim) is not claim:
             size = max(end, 2 * steps)
-            one, other = (_enlarged(a, size, d) for a, d in zip(self, dtypes, strict=True))
-            buffers, claimed = (one, other), {}
-        for buffer, new in zip(buffers, (keys, values), strict=True):
-            buffer[:, :, steps:end] = new
+            buffers = _enlarged(self[0], size, dtypes[0]), _enlarged(self[1], size, dtypes[1])
+            claimed = {}
+        buffers[0][:, :, steps:end] = keys
+        buffers[1][:, :, steps:end] = values
         return self._within(buffers, claimed, end)
 
 

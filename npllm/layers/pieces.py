@@ -26,8 +26,7 @@ Cache = TypeVar("Cache")
 class Pieces(NamedTuple):
     """The cache of a layer that was computed in pieces."""
 
-    slices: list[slice]
-    caches: list[Any]
+    parts: list[tuple[slice, Any]]  # the rows and the layer's cache of each piece
     shape: Shape
 
 
@@ -47,26 +46,27 @@ def forward_in_pieces(
         arrays: (..., E), all of one shape.
 
     >>> y, cache = forward_in_pieces(lambda x: (x * x, x), np.full((3, ALONE), 2.0))
-    >>> y.shape, len(cache.slices)
+    >>> y.shape, len(cache.parts)
     ((3, 65536), 3)
     """
-    shape = arrays[0].shape
+    whole = arrays[0]
     piece = numbers_at_a_time()
-    if arrays[0].size <= piece or len(shape) < 2:
+    if whole.size <= piece or whole.ndim < 2:
         return forward(*arrays)
     rows = [as_rows(array) for array in arrays]
-    size = max(1, piece // shape[-1])
-    slices = [slice(start, start + size) for start in range(0, len(rows[0]), size)]
+    width = whole.shape[-1]
+    number, size = whole.size // width, max(1, piece // width)
+    slices = [slice(start, start + size) for start in range(0, number, size)]
     first, cache = forward(*(array[slices[0]] for array in rows))
-    y = np.empty(rows[0].shape, first.dtype)
+    y = np.empty((number, width), first.dtype)
     y[slices[0]] = first
 
-    def run(piece: slice) -> Cache:
+    def run(piece: slice) -> tuple[slice, Cache]:
         y[piece], cache = forward(*(array[piece] for array in rows))
-        return cache
+        return piece, cache
 
-    caches = [cache, *on_cores(run, slices[1:])]
-    return y.reshape(shape), Pieces(slices, caches, shape)
+    parts = [(slices[0], cache), *on_cores(run, slices[1:])]
+    return y.reshape(whole.shape), Pieces(parts, whole.shape)
 
 
 def backward_in_pieces(
@@ -88,19 +88,19 @@ def backward_in_pieces(
         return backward(dy, cache)
     check_shape(dy, cache.shape, "dy")
     rows = as_rows(dy)
-    first, *others = zip(cache.slices, cache.caches, strict=True)
-    found = backward(rows[first[0]], first[1])
+    piece, own = cache.parts[0]
+    found = backward(rows[piece], own)
     gradients = [np.empty(rows.shape, part.dtype) for part in found[:arrays]]
 
     def place(piece: slice, found: tuple[Array, ...]) -> tuple[Array, ...]:
-        for gradient, part in zip(gradients, found, strict=False):
-            gradient[piece] = part
+        for n, gradient in enumerate(gradients):
+            gradient[piece] = found[n]
         return found[arrays:]
 
-    def run(numbered: tuple[slice, Cache]) -> tuple[Array, ...]:
-        piece, own = numbered
+    def run(part: tuple[slice, Cache]) -> tuple[Array, ...]:
+        piece, own = part
         return place(piece, backward(rows[piece], own))
 
-    shares = [place(first[0], found), *on_cores(run, others)]
-    sums = [np.sum(parts, axis=0) for parts in zip(*shares, strict=True)]
+    shares = [place(piece, found), *on_cores(run, cache.parts[1:])]
+    sums = map(lambda *parts: np.sum(parts, axis=0), *shares)
     return *(gradient.reshape(cache.shape) for gradient in gradients), *sums

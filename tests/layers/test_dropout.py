@@ -10,6 +10,7 @@ from layer_checks import assert_close
 
 from npllm.evidence.source import Source
 from npllm.layers import dropout_backward, dropout_forward
+from npllm.layers.dropout import RowsOfDraws
 
 
 def generator():
@@ -25,6 +26,21 @@ def test_each_element_is_dropped_or_scaled_forwards_and_backwards(p, shape):
     scale = 1 / (1 - p) if p < 1 else 0.0
     assert_close(y, np.where(y == 0, 0, x * scale), tolerance=1e-15)
     assert_close(dx, np.where(y == 0, 0, dy * scale), tolerance=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("axis", "shape"), [(0, (2, 3, 4)), (1, (3, 2, 4)), (2, (3, 4, 2))])
+def test_some_rows_are_drawn_as_in_the_whole(axis, shape, dtype):
+    whole, rng = generator(), generator()
+    full = whole.random((*shape[:axis], 5, *shape[axis + 1 :]), dtype=dtype)
+    rows = RowsOfDraws(rng, 5, slice(1, 3), axis).random(shape, dtype=dtype)
+    assert_close(rows, full.take([1, 2], axis), tolerance=0)
+    assert rows.dtype == dtype
+    assert rng.random() == whole.random()  # which stands where the whole would have left it
+
+
+def test_rows_are_drawn_in_float64_where_nothing_is_said():
+    assert RowsOfDraws(generator(), 5, slice(1, 3), axis=0).random((2,)).dtype == np.float64
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

@@ -84,6 +84,21 @@ def test_what_does_not_fit_behind_is_refused():
     assert_close(pair.extended(keys, values)[0][:, :, 5:], keys, tolerance=0)
 
 
+def test_room_is_made_for_as_many_again():
+    pair = GrowingPair.of(*drawn(Source(), 5)).extended(*drawn(Source(1), 1))
+    assert [buffer.shape[2] for buffer in pair._buffers] == [10, 10]
+    pair = pair.extended(*drawn(Source(2), 90))
+    assert [buffer.shape[2] for buffer in pair._buffers] == [96, 96]
+
+
+def test_narrow_ones_behind_wide_ones_narrow_nothing():
+    wide = GrowingPair.of(*drawn(Source(), 3))
+    extended = wide.extended(*(a.astype(np.float32) for a in drawn(Source(1), 1)))
+    assert [a.dtype for a in extended] == [np.float64, np.float64]
+    assert_close(extended[0][:, :, :3], wide[0], tolerance=0)
+    assert_close(extended[1][:, :, :3], wide[1], tolerance=0)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.complex128])
 def test_no_digit_is_lost_to_another_dtype(dtype):
     narrow = (a.astype(np.float32) for a in drawn(Source(), 3))

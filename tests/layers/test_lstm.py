@@ -20,7 +20,7 @@ from npllm.layers import (
     lstm_cell_forward,
     lstm_forward,
 )
-from npllm.layers.lstm import lstm_gates
+from npllm.layers.lstm import Words, lstm_gates
 
 T, B, IN, H = 5, 4, 3, 6
 LENGTHS = {
@@ -336,6 +336,29 @@ def test_looking_words_up_is_the_same_as_embedding_them(
     assert_close(Bound(looked_up, lstm_backward, args).run(), plain, floor=1)
 
 
+@pytest.mark.parametrize(
+    ("words", "width", "steps", "ids_stay"),
+    [
+        (6, 3, 8, True),  # twice as many words as the embedding is wide
+        (7, 3, 8, False),
+        (8, 6, 8, True),  # as many words as positions
+        (9, 6, 8, False),
+    ],
+)
+def test_a_small_vocabulary_stays_ids(words, width, steps, ids_stay):
+    source = Source()
+    weights = lstm_weights(source.normal, width, H)
+    ids = np.arange(steps)[:, None] % words
+    _, cache = lstm_forward(ids, weights, embedding=source.normal(words, width))
+    assert isinstance(cache.words, Words) == ids_stay
+
+
+def test_words_of_another_width_are_refused():
+    weights = lstm_weights(Source().normal, IN, H)
+    with pytest.raises(ValueError, match=r"^weight_ih_l0 must have shape \(\d+, 2\), got"):
+        lstm_forward(np.zeros((9, 1), int), weights, embedding=np.ones((3, 2)))
+
+
 @given(seed=st.integers(0, 99), cut=st.integers(0, 6))
 def test_a_state_carries_a_sequence_over_a_cut(seed, cut):
     x, weights, state = drawn(Source(seed), (6, 2, IN), hidden=3, num_layers=2)
@@ -387,10 +410,12 @@ def test_a_missing_state_is_one_of_zeros():
     assert_close(lstm_backward(dy, cache)[:2], (dx, dweights), tolerance=0)
 
 
+@pytest.mark.parametrize("peepholes", [False, True])  # by the fast form and by the plain one
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_gates_that_were_kept_make_the_cells(bidirectional):
+def test_the_gates_that_were_kept_make_the_cells(bidirectional, peepholes):
     source = Source()
-    weights = lstm_weights(source.normal, 3, H, num_layers=2, bidirectional=bidirectional)
+    kind = {"num_layers": 2, "bidirectional": bidirectional, "peepholes": peepholes}
+    weights = lstm_weights(source.normal, 3, H, **kind)
     x = source.normal(4, 2, 3)
     (y, (_, c_n)), cache = lstm_forward(x, weights)
     found = lstm_gates(cache)

@@ -69,6 +69,34 @@ def test_as_many_rows_as_fit_come_at_a_time(monkeypatch):
     assert cache is None
 
 
+def test_what_a_piece_is(monkeypatch):
+    monkeypatch.setattr(pieces, "numbers_at_a_time", lambda: 6)
+    seen = []
+
+    def forward(x):
+        seen.append(x.shape)
+        return x, None
+
+    def asked(*shape):
+        seen.clear()
+        forward_in_pieces(forward, np.ones(shape))
+        return seen
+
+    assert asked(2, 3) == [(2, 3)]  # as many numbers as a piece may have
+    assert asked(3, 3) == [(2, 3), (1, 3)]
+    assert asked(2, 2, 3) == [(2, 3), (2, 3)]
+    assert asked(3, 8) == [(1, 8)] * 3  # a row is never cut
+    assert asked(12) == [(12,)]
+
+
+def test_a_gradient_of_another_shape_is_refused(monkeypatch):
+    monkeypatch.setattr(pieces, "numbers_at_a_time", lambda: 6)
+    _, cache = gelu_forward(np.ones((4, 3)))
+    assert isinstance(cache, Pieces)
+    with pytest.raises(ValueError, match=r"^dy must have shape \(4, 3\), got \(2, 6\)$"):
+        gelu_backward(np.ones((2, 6)), cache)
+
+
 @pytest.mark.parametrize("cores", [1, 2])
 def test_items_are_spread_over_the_cores_that_are_held(cores):
     both = threading.Barrier(cores, timeout=60)

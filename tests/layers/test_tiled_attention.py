@@ -16,6 +16,7 @@ from npllm.layers import (
     tiled_attention_backward,
     tiled_attention_forward,
 )
+from npllm.layers import tiled_attention as module
 from npllm.layers.attention import Sight, attention_cache
 from npllm.layers.tiled_attention import _apart, _own, _tiles
 from npllm.threads import blas_held
@@ -172,6 +173,16 @@ def test_a_tile_has_as_many_queries_as_scores_may_be_held(tq, tk, scores, expect
     tiles = _tiles((2,), tq, tk, Sight(), scores)
     assert [index for index, _, _ in tiles] == len(expected) * [(0,)] + len(expected) * [(1,)]
     assert [rows.stop - rows.start for _, rows, _ in tiles] == 2 * expected
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 8), (2, 4), (3, 4)])
+def test_a_tile_is_larger_where_threads_share_them(cores, expected, monkeypatch):
+    monkeypatch.setattr(module, "SCORES", 1)
+    monkeypatch.setattr(module, "QUERIES", 1)  # to each core
+    x = Source().normal(8, 3)
+    with blas_held(cores):
+        _, cache = tiled_attention_forward(x, x, x)
+    assert len(cache.tiles) == expected
 
 
 @pytest.mark.parametrize("window", [None, 1, 16, 128, 2000])
