@@ -85,9 +85,11 @@ def unrolled_lstm_forward(
     if x.ndim != 3:
         raise ValueError(f"x must have shape (T, B, I), got {x.shape}")
     if lengths is not None:
-        lengths = check_ids(lengths, len(x) + 1, "lengths").astype(np.int64)
+        lengths = check_ids(lengths, len(x) + 1, "lengths")
         check_shape(lengths, x.shape[1:2], "lengths")
-    h, c, y = h0, c0, np.zeros((*x.shape[:2], h0.shape[-1]), x.dtype)
+    steps, batch, _ = x.shape
+    check_shape(h0, (batch, *h0.shape[-1:]), "h0")
+    h, c, y = h0, c0, np.zeros((steps, *h0.shape), x.dtype)
     cells, projections = [], []
     for t, x_t in enumerate(x):
         (h_next, c_next), cell = lstm_cell_forward(
@@ -148,7 +150,7 @@ def checked_cotangents(
     """Return (dy, (dh_n, dc_n)) of y's shape, H cells and a dtype, zeros where the pair is None."""
     dout, dstate = dy
     check_shape(dout, shape, "dy")
-    dout = dout.astype(np.result_type(dout, dtype), copy=False)
+    dout = np.asarray(dout, dtype)
     batch, output_size = shape[1:]
     if dstate is None:
         return dout, (
@@ -157,5 +159,5 @@ def checked_cotangents(
         )
     check_shape(dstate[0], (batch, output_size), "dh_n")
     check_shape(dstate[1], (batch, hidden), "dc_n")
-    dh, dc = (d.astype(dout.dtype, copy=False) for d in dstate)
+    dh, dc = (np.asarray(d, dtype) for d in dstate)
     return dout, (dh, dc)

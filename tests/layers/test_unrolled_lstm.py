@@ -203,6 +203,7 @@ def test_beyond_its_length_a_sequence_stands_still():
     [
         ({"x": np.ones((4, 3))}, ValueError, "x must have shape (T, B, I), got (4, 3)"),
         ({"h0": np.ones((2, 5))}, ValueError, "weight_hh must have shape (16, 5), got (16, 4)"),
+        ({"h0": np.ones(4)}, ValueError, "h0 must have shape (2, 4), got (4,)"),
         ({"c0": np.ones((2, 5))}, ValueError, "c must have shape (2, 4), got (2, 5)"),
         ({"lengths": [1, 6]}, ValueError, "lengths must lie in [0, 6), got 6"),
         ({"lengths": [1]}, ValueError, "lengths must have shape (2,), got (1,)"),

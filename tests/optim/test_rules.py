@@ -252,6 +252,20 @@ def test_refuses_the_state_of_another_run(rule, state, message):
     assert not any(a.any() for a in optimizer.state.values())
 
 
+def test_the_same_rule_over_other_arrays():
+    own, other = np.ones(4), np.ones(6)
+    rule = Adam(own, 0.5, weight_decay=0.25)
+    mean, square = np.zeros(6), np.zeros(6)
+    copied = rule.over(other, {"mean": mean, "mean_square": square})
+    copied.step(np.arange(6.0))
+    rule.step(np.arange(4.0))
+    assert (copied.steps, rule.steps) == (1, 1)
+    assert np.array_equal(other[:4], own)  # with the same settings
+    assert np.array_equal(mean[:4], rule.state["mean"])
+    assert square[5] > 0
+    assert copied.vector is other
+
+
 def test_a_rule_must_say_how_it_moves():
     with pytest.raises(NotImplementedError):
         Optimizer(np.ones(3), 0.1).step(np.ones(3))
