@@ -59,23 +59,28 @@ def split_last(array: Array, parts: int) -> list[Array]:
     return [array[..., k * size : (k + 1) * size] for k in range(parts)]
 
 
-def row_sum(x: Array, y: Array | None = None, axis: int = -1, weight: float = 1) -> Array:
-    """Return the sum of x, or of x y, all of it times a weight, over an axis, which stays.
-
-    Along rows a product with a vector takes a fraction of the time. It adds one after the other,
-    not in pairs: the error grows with the axis, not with its logarithm.
-    """
+def row_sum(x: Array, y: Array | None = None, axis: int = -1) -> Array:
+    """Return the sum of x, or of x y, over an axis, which stays."""
     if axis != -1:
         sums: Array = (x if y is None else x * y).sum(axis=axis, keepdims=True)
-        return sums * weight
-    if y is not None:
-        return np.einsum("...i,...i->...", x, y)[..., None] * weight
-    return x @ np.full((x.shape[-1], 1), weight, np.result_type(x.dtype, np.float32))
+        return sums
+    return _weighed_rows(x, y, 1)
 
 
 def row_mean(x: Array, y: Array | None = None) -> Array:
     """Return the mean of x, or of x y, over the last axis, which stays."""
-    return row_sum(x, y, weight=1 / x.shape[-1])
+    return _weighed_rows(x, y, 1 / x.shape[-1])
+
+
+def _weighed_rows(x: Array, y: Array | None, weight: float) -> Array:
+    """Return the sum of x, or of x y, over the last axis, which stays, times a weight.
+
+    A product with a vector takes a fraction of the time of a sum. It adds one after the other, not
+    in pairs: the error grows with the axis, not with its logarithm.
+    """
+    if y is not None:
+        return np.einsum("...i,...i->...", x, y)[..., None] * weight
+    return x @ np.full((x.shape[-1], 1), weight, np.result_type(x.dtype, np.float32))
 
 
 def column_sum(x: Array) -> Array:
