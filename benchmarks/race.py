@@ -20,7 +20,8 @@ from benchmarks.process import ContenderError, Process, processes
 from benchmarks.row import TOLERANCE, Row, Sizes, worst
 
 AGREES, WRONG, DIED = "agrees", "wrong", "died"
-ENOUGH = 3  # rounds, where they take long
+ENOUGH, FEWEST = 3, 2  # rounds, where they take long, and very long
+LONG = 45.0  # seconds
 
 
 class Plan(NamedTuple):
@@ -28,14 +29,14 @@ class Plan(NamedTuple):
 
     Attributes:
         rounds: in each, every contender has its turn.
-        patience: seconds after which three rounds are enough.
+        patience: seconds after which three rounds are enough; two after ``LONG``.
         seconds: of a turn, at least.
         least: how many repetitions a turn has, at least, besides the one that wakes it up.
         memory: whether the memory is looked at too.
     """
 
     rounds: int = 5
-    patience: float = 10.0
+    patience: float = 2.0
     seconds: float = 0.25
     least: int = 1
     memory: bool = True
@@ -232,7 +233,8 @@ def clock(contenders: Mapping[str, Process], cells: Mapping[str, Cell], plan: Pl
     running = [name for name in contenders if cells[name].state == AGREES]
     start = time.monotonic()
     for number, order in enumerate(turns(running, plan.rounds)):
-        if number >= ENOUGH and time.monotonic() - start > plan.patience:
+        taken = time.monotonic() - start
+        if number >= (ENOUGH if taken < LONG else FEWEST) and taken > plan.patience:
             break
         for name in order:
             if cells[name].state != AGREES:

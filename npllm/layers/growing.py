@@ -49,23 +49,25 @@ class GrowingPair(tuple[Array, Array]):
         Raises:
             ValueError: the shapes do not fit.
         """
-        steps = self[0].shape[2]
+        old_keys, old_values = self
+        steps = old_keys.shape[2]
         end = steps + keys.shape[2]
         if end == steps:
             return self
-        for name, old, new in (("keys", self[0], keys), ("values", self[1], values)):
+        for name, old, new in (("keys", old_keys, keys), ("values", old_values, values)):
             check_shape(new, (*old.shape[:2], end - steps, old.shape[3]), name)
-        buffers, claimed, claim = self._buffers, self._claimed, object()
-        dtypes = [np.result_type(self[0], keys), np.result_type(self[1], values)]
-        room = end <= buffers[0].shape[2] and dtypes == [buffer.dtype for buffer in buffers]
+        (key_buffer, value_buffer), claimed, claim = self._buffers, self._claimed, object()
+        dtype = np.result_type(old_keys, keys)
+        room = end <= key_buffer.shape[2] and dtype == key_buffer.dtype
         # one step, also between threads: the first to go on from a length has what is behind it
         if not room or claimed.setdefault(steps, claim) is not claim:
             size = max(end, 2 * steps)
-            buffers = _enlarged(self[0], size, dtypes[0]), _enlarged(self[1], size, dtypes[1])
+            key_buffer = _enlarged(old_keys, size, dtype)
+            value_buffer = _enlarged(old_values, size, dtype)
             claimed = {}
-        buffers[0][:, :, steps:end] = keys
-        buffers[1][:, :, steps:end] = values
-        return self._within(buffers, claimed, end)
+        key_buffer[:, :, steps:end] = keys
+        value_buffer[:, :, steps:end] = values
+        return self._within((key_buffer, value_buffer), claimed, end)
 
 
 def _enlarged(array: Array, steps: int, dtype: np.dtype[np.inexact]) -> Array:

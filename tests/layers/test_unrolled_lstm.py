@@ -198,6 +198,18 @@ def test_beyond_its_length_a_sequence_stands_still():
     assert_close((h[2], c[2]), (h0[2], c0[2]), tolerance=0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradients_are_of_the_layers_dtype(dtype):
+    *args, weights = drawn(Source(), 5, 2, 3, 4)
+    args, weights = (
+        [a.astype(dtype) for a in args],
+        {n: w.astype(dtype) for n, w in weights.items()},
+    )
+    (y, _), cache = unrolled_lstm_forward(*args, **weights)
+    gradients = unrolled_lstm_backward((np.ones(y.shape, dtype), None), cache)
+    assert {gradient.dtype for gradient in gradients} == {np.dtype(dtype)}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
