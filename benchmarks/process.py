@@ -227,7 +227,11 @@ def held(pid: int) -> int | None:
 def children(pid: int) -> list[int]:
     """Return the processes that a process started."""
     found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        paths = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # it has ended while its threads were listed
+        return found
+    for path in paths:
         try:
             found += map(int, path.read_text(encoding="ascii").split())
         except OSError:  # a thread that has ended

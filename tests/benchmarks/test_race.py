@@ -291,6 +291,14 @@ def test_rows_that_torch_has_no_part_in_are_left_out_in_a_line(capsys, monkeypat
     assert line.endswith("for torch has no part: name them after --rows\n")
 
 
+def test_a_process_that_ends_while_it_is_looked_at_has_no_children(monkeypatch):
+    def gone(*_):
+        raise ProcessLookupError(3, "No such process")
+
+    monkeypatch.setattr("pathlib.Path.glob", gone)
+    assert process.children(os.getpid()) == []
+
+
 def test_ctrl_c_ends_all_processes(torch, tmp_path):
     assert torch is not None
     if process.held(os.getpid()) is None:
