@@ -78,8 +78,9 @@ def check_known(names: Iterable[str], known: Collection[str], more: str = "") ->
 
 def _closest(word: str, known: Iterable[str]) -> str:
     """Return the known word that a word is closest to, nothing where none is close."""
-    spelled = {name.lower(): name for name in known}
-    return next((spelled[near] for near in get_close_matches(word.lower(), spelled, 1)), "")
+    spelled = {name.lower().lstrip("-"): name for name in known}  # dashes are all alike
+    near = get_close_matches(word.lower().lstrip("-"), spelled, 1)
+    return spelled[near[0]] if near else ""
 
 
 def add_command(

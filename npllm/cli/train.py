@@ -42,7 +42,7 @@ bits as if it had never been stopped.
   npllm train --data book.txt --layers 2 --dropout 0.2 --steps 5000
   npllm train --data book.txt --tokenizer word --tie-weights --out runs/words
   npllm train --model gpt --layers 4 --heads 4 --width 128 --context 64
-  mpiexec -n 4 npllm train --batch-size 64      on four ranks of MPI: pip install mpi4py mpich
+  mpiexec -n 4 npllm train --batch-size 64      on four ranks of MPI: pip install '.[mpi]'
 """
 
 _GROUPS = {

@@ -66,7 +66,8 @@ def relu_forward(x: Array) -> tuple[Array, Mask]:
     >>> y.tolist()
     [0.0, 3.0]
     """
-    return np.maximum(x, np.zeros((), x.dtype)), x.real > 0
+    positive = ~(x.real <= 0)  # or no number: it is not hidden
+    return np.where(positive, x, np.zeros((), x.dtype)), positive
 
 
 def relu_backward(dy: Array, cache: Mask) -> Array:

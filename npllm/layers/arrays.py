@@ -61,7 +61,7 @@ def split_last(array: Array, parts: int) -> list[Array]:
 
 def row_sum(x: Array, y: Array | None = None, axis: int = -1) -> Array:
     """Return the sum of x, or of x y, over an axis, which stays."""
-    if axis != -1:
+    if axis not in (-1, x.ndim - 1):
         sums: Array = (x if y is None else x * y).sum(axis=axis, keepdims=True)
         return sums
     return _weighed_rows(x, y, 1)

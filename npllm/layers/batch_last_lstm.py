@@ -95,6 +95,7 @@ def batch_last_lstm_forward(
         columns[:-1, :width] = x.swapaxes(1, 2)
     columns[:, width + h0.shape[1] :] = 1
     h = columns[:, width : width + h0.shape[1]]  # (T + 1, P, B)
+    lengths = None if lengths is None else lengths.copy()  # the caller may change them
     gates = np.empty((steps, 4 * hidden, batch), dtype)
     cells = np.empty((steps + 1, hidden, batch), dtype)
     tanh_cells = np.empty((steps, hidden, batch), dtype)

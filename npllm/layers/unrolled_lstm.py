@@ -85,7 +85,7 @@ def unrolled_lstm_forward(
     if x.ndim != 3:
         raise ValueError(f"x must have shape (T, B, I), got {x.shape}")
     if lengths is not None:
-        lengths = check_ids(lengths, len(x) + 1, "lengths")
+        lengths = check_ids(np.array(lengths), len(x) + 1, "lengths")
         check_shape(lengths, x.shape[1:2], "lengths")
     steps, batch, _ = x.shape
     check_shape(h0, (batch, *h0.shape[-1:]), "h0")
@@ -150,7 +150,7 @@ def checked_cotangents(
     """Return (dy, (dh_n, dc_n)) of y's shape, H cells and a dtype, zeros where the pair is None."""
     dout, dstate = dy
     check_shape(dout, shape, "dy")
-    dout = np.asarray(dout, dtype)
+    dout = _cast(dout, dtype)
     batch, output_size = shape[1:]
     if dstate is None:
         return dout, (
@@ -159,5 +159,11 @@ def checked_cotangents(
         )
     check_shape(dstate[0], (batch, output_size), "dh_n")
     check_shape(dstate[1], (batch, hidden), "dc_n")
-    dh, dc = (np.asarray(d, dtype) for d in dstate)
-    return dout, (dh, dc)
+    return dout, (_cast(dstate[0], dtype), _cast(dstate[1], dtype))
+
+
+def _cast(gradient: Array, dtype: np.dtype[np.inexact]) -> Array:
+    """Return a gradient in a layer's dtype, which a complex one has not where the layer is real."""
+    if not np.can_cast(gradient.dtype, dtype, "same_kind"):
+        raise TypeError(f"dy must be {dtype}, as the layer is, got {gradient.dtype}")
+    return np.asarray(gradient, dtype)

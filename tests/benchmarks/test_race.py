@@ -291,6 +291,23 @@ def test_rows_that_torch_has_no_part_in_are_left_out_in_a_line(capsys, monkeypat
     assert line.endswith("for torch has no part: name them after --rows\n")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rounds"), [(0.1, 5), (0.5, 3), (11.0, 3), (11.5, 2), (60.0, 2)]
+)
+def test_slow_rows_have_fewer_rounds(seconds, rounds, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(race.time, "monotonic", lambda: now[0])
+
+    class Slow:
+        def ask(self, **_):
+            now[0] += seconds
+            return [seconds]
+
+    cells = {name: race.Cell(race.AGREES, "") for name in ("npllm", "torch")}
+    race.clock(dict.fromkeys(cells, Slow()), cells, Plan())
+    assert [len(cell.seconds) for cell in cells.values()] == [rounds, rounds]
+
+
 def test_a_process_that_ends_while_it_is_looked_at_has_no_children(monkeypatch):
     def gone(*_):
         raise ProcessLookupError(3, "No such process")

@@ -9,7 +9,7 @@ from layer_checks import HUGE, assert_agrees_with_torch
 from npllm import layers
 from npllm.evidence import Bound
 from npllm.evidence.source import Source, frozen
-from npllm.layers import gelu_backward, gelu_forward, sigmoid_forward
+from npllm.layers import gelu_backward, gelu_forward, relu_backward, relu_forward, sigmoid_forward
 
 ENDS = [0.0, -0.0, 40.0, -40.0, HUGE, -HUGE]
 
@@ -34,6 +34,13 @@ def test_both_gelus_agree_with_torch(torch, approximate, x):
 def test_none_hides_what_is_not_a_number(name):
     y, _ = getattr(layers, f"{name}_forward")(np.array([np.nan, 1.0]))
     assert np.isnan(y).tolist() == [True, False]
+
+
+def test_relu_at_zero_and_at_what_is_not_a_number():
+    """As in torch: nothing comes back from a zero, and what is not a number hides no gradient."""
+    y, cache = relu_forward(np.array([0, 1, -1, 0, np.nan]) + 1e-20j * np.array([1, 1, 1, -1, 0]))
+    assert y.imag[:4].tolist() == [0, 1e-20, 0, 0]
+    assert relu_backward(np.ones(5), cache).tolist() == [0, 1, 0, 0, 1]
 
 
 @given(st.floats(-700, 700))

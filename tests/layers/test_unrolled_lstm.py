@@ -15,6 +15,10 @@ from npllm.layers import batch_last_lstm as module
 from npllm.layers import lstm_cell_forward, one_hot, unrolled_lstm_backward, unrolled_lstm_forward
 from npllm.layers.batch_last_lstm import batch_last_lstm_backward, batch_last_lstm_forward
 
+FORMS = (
+    (unrolled_lstm_forward, unrolled_lstm_backward),
+    (batch_last_lstm_forward, batch_last_lstm_backward),
+)
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
@@ -205,9 +209,26 @@ def test_the_gradients_are_of_the_layers_dtype(dtype):
         [a.astype(dtype) for a in args],
         {n: w.astype(dtype) for n, w in weights.items()},
     )
-    (y, _), cache = unrolled_lstm_forward(*args, **weights)
-    gradients = unrolled_lstm_backward((np.ones(y.shape, dtype), None), cache)
-    assert {gradient.dtype for gradient in gradients} == {np.dtype(dtype)}
+    for forward, backward in FORMS:
+        (y, (h, c)), cache = forward(*args, **weights)
+        for other in (np.float32, np.float64, int):
+            dstate = np.ones(h.shape, other), np.ones(c.shape, other)
+            for dy in ((np.ones(y.shape, other), None), (np.ones(y.shape, other), dstate)):
+                gradients = backward(dy, cache)
+                assert {gradient.dtype for gradient in gradients} == {np.dtype(dtype)}
+        for dy in ((y + 1j, (h, c)), (y, (h + 1j, c)), (y, (h, c + 1j))):
+            with pytest.raises(TypeError, match=f"dy must be {np.dtype(dtype)}, as the layer is"):
+                backward(dy, cache)
+
+
+def test_lengths_that_change_afterwards_change_nothing():
+    *args, weights = drawn(Source(), 5, 2, 3, 4)
+    for forward, backward in FORMS:
+        lengths = np.array([3, 1])
+        (y, _), cache = forward(*args, **weights, lengths=lengths)
+        before = backward((np.ones_like(y), None), cache)
+        lengths[:] = 5
+        assert_close(backward((np.ones_like(y), None), cache), before, tolerance=0)
 
 
 @pytest.mark.parametrize(
