@@ -28,6 +28,7 @@ from npllm.files import (
 )
 from npllm.layers.arrays import Array
 from npllm.models import MODELS, LanguageModel
+from npllm.ngram import NGRAM, NgramLanguageModel
 from npllm.safetensors_file import load_weights as load_weights
 from npllm.safetensors_file import save_weights as save_weights
 from npllm.text import tokenizer_from_dict
@@ -48,7 +49,7 @@ def save_checkpoint(
     directory: Path,
     step: int,
     *,
-    model: LanguageModel,
+    model: LanguageModel | NgramLanguageModel,
     vocabularies: Mapping[str, TrainedTokenizer],
     arrays: Mapping[str, Array],
     values: Mapping[str, object],
@@ -72,13 +73,18 @@ def save_checkpoint(
         The checkpoint's directory.
     """
     final = path_of(directory, step)
-    kind = next(name for name, model_class in MODELS.items() if isinstance(model, model_class))
+    weights: Mapping[str, Array]
+    if isinstance(model, NgramLanguageModel):
+        kind, dtype, weights = NGRAM, np.dtype(np.float64), model.arrays
+    else:
+        kind = next(name for name, model_class in MODELS.items() if isinstance(model, model_class))
+        dtype, weights = model.parameters.vector.dtype, model.parameters
     header = {"format": FORMAT, "version": VERSION}
     described = {
         **header,
         "model": kind,
         "config": model.config,
-        "dtype": model.parameters.vector.dtype.name,
+        "dtype": dtype.name,
         **{name: tokenizer.to_dict() for name, tokenizer in vocabularies.items()},
     }
     if [*vocabularies] != ["tokenizer"]:  # as it is where nothing is said
@@ -86,7 +92,7 @@ def save_checkpoint(
     temporary = temporary_name(final)
     temporary.mkdir()
     try:
-        save_weights(temporary / "model.safetensors", model.parameters)
+        save_weights(temporary / "model.safetensors", weights)
         save_weights(temporary / "training.safetensors", arrays)
         write_json(temporary / "model.json", described)
         write_json(temporary / "training.json", {**header, "step": step, **values})
@@ -206,7 +212,7 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
 
 def load_model(
     directory: str | os.PathLike[str],
-) -> tuple[LanguageModel, TrainedTokenizer]:
+) -> tuple[LanguageModel | NgramLanguageModel, TrainedTokenizer]:
     """Return a language model and its tokenizer: see :func:`load_model_and_vocabularies`."""
     model, vocabularies = load_model_and_vocabularies(directory)
     return model, vocabularies["tokenizer"]
@@ -214,7 +220,7 @@ def load_model(
 
 def load_model_and_vocabularies(
     directory: str | os.PathLike[str],
-) -> tuple[LanguageModel, dict[str, TrainedTokenizer]]:
+) -> tuple[LanguageModel | NgramLanguageModel, dict[str, TrainedTokenizer]]:
     """Return the model of a run's latest checkpoint, and its tokenizers by name.
 
     Raises:
@@ -226,27 +232,31 @@ def load_model_and_vocabularies(
     try:
         if described["dtype"] not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {described['dtype']}")
-        model = MODELS[described["model"]](
-            **described["config"], seed=None, dtype=np.dtype(described["dtype"])
-        )
+        counted, config = described["model"] == NGRAM, dict(described["config"])
+        trained: LanguageModel | None = None
+        if not counted:
+            kind, dtype = MODELS[described["model"]], np.dtype(described["dtype"])
+            trained = kind(**config, seed=None, dtype=dtype)
         names = described.get("vocabularies", ["tokenizer"])
         if not isinstance(names, list):
             raise ValueError(f"vocabularies must be a list of names, got {names!r:.80}")
         vocabularies = {str(name): tokenizer_from_dict(described[name]) for name in names}
-        tokens = len(vocabularies["tokenizer"].vocabulary)
+        tokens, words = len(vocabularies["tokenizer"].vocabulary), config["vocab_size"]
     except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path / 'model.json'} does not describe a model: {error}") from None
-    if tokens != model.config["vocab_size"]:
+    if tokens != words:
         raise ValueError(
             f"{path / 'model.json'} is inconsistent: the tokenizer has {tokens} tokens, the model "
-            f"{model.config['vocab_size']}"
+            f"{words}"
         )
-    weights = load_weights(path / "model.safetensors")
+    weights = load_weights(path / "model.safetensors", integers=counted)
     try:
-        model.parameters.load(weights)
-    except ValueError as error:
+        if trained is None:
+            return NgramLanguageModel.load(config, weights), vocabularies
+        trained.parameters.load(weights)
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path / 'model.safetensors'} does not fit: {error}") from None
-    return model, vocabularies
+    return trained, vocabularies
 
 
 def load_training(directory: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:

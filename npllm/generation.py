@@ -8,36 +8,15 @@ from the latter half of them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
+from npllm.models.language_model import Predictor
 from npllm.sampling import Sampling, check_logits
 from npllm.text.tokenizers import Ids
-
-
-class Predictor(Protocol):
-    """A model that hands its state on."""
-
-    @property
-    def context(self) -> int | None:
-        """How many positions it has; None where there is no end to them."""
-
-    def predict(
-        self,
-        ids: npt.ArrayLike,
-        state: Any = None,
-        *,
-        lengths: npt.ArrayLike | None = None,
-        last: bool = False,
-    ) -> tuple[Array, Any]:
-        """Return the logits (B, T, V), or (B, 1, V) of the last token, and the state after ids."""
-
-    def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
-        """Return the state of some of the batch's rows, in any order, repeated or not."""
 
 
 def generate(

@@ -116,9 +116,26 @@ class SafetensorsFile(MappedFile):
             )
         return TensorInfo(tuple(shape), kind, start + begin, size)
 
+    def load_integers(self, name: str) -> Array:
+        """Return a tensor of 64-bit integers; its memory is the caller's.
 
-def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
+        Raises:
+            KeyError: there is no such tensor.
+            ValueError: it is of another type.
+        """
+        info = self.tensors[name]
+        if info.type != "I64":
+            raise self.error(f"cannot be read: tensor {name!r:.80} has type {info.type}, not I64")
+        raw = self._bytes[info.offset : info.end]
+        return np.frombuffer(raw.tobytes(), "<i8").reshape(info.shape).astype(np.int64)
+
+
+def load_weights(path: str | os.PathLike[str], *, integers: bool = False) -> dict[str, Array]:
     """Read a safetensors file: float64 and float16 as they are, all other floats as float32.
+
+    Args:
+        path: the file's.
+        integers: whether there may be 64-bit integers too, which stay such.
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -127,7 +144,9 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     file = SafetensorsFile(path)
     dtypes = {"F64": np.float64, "F16": np.float16}
     return {
-        name: file.load(name, dtypes.get(info.type, np.float32))
+        name: file.load_integers(name)
+        if integers and info.type == "I64"
+        else file.load(name, dtypes.get(info.type, np.float32))
         for name, info in file.tensors.items()
     }
 
@@ -137,13 +156,13 @@ def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
 
     Args:
         path: of the file; what was there is replaced.
-        arrays: float32 and float64, written one at a time.
+        arrays: float32, float64 and int64, written one at a time.
 
     Raises:
         OSError: the file cannot be written.
         ValueError: an array has another dtype.
     """
-    kinds = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
+    kinds = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.int64): "I64"}
     # the format's readers take "pt" to mean: plain tensors, no transposing on the way in
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -152,7 +171,7 @@ def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
     for name, array in ordered:
         kind = kinds.get(array.dtype.newbyteorder("="))
         if kind is None:
-            raise ValueError(f"{name} must be float32 or float64, got {array.dtype}")
+            raise ValueError(f"{name} must be float32, float64 or int64, got {array.dtype}")
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()

@@ -46,7 +46,7 @@ def test_the_library_s_files_are_read(write, dtype):
             np.testing.assert_array_equal(read, array)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_the_library_reads_what_is_written(tmp_path, dtype):
     path = tmp_path / "some.safetensors"
     arrays = {name: array.astype(dtype) for name, array in ARRAYS.items()}
@@ -58,7 +58,7 @@ def test_the_library_reads_what_is_written(tmp_path, dtype):
     for name, array in arrays.items():
         assert read[name].dtype == dtype
         np.testing.assert_array_equal(read[name], array)
-    with pytest.raises(ValueError, match="a must be float32 or float64, got complex128"):
+    with pytest.raises(ValueError, match="a must be float32, float64 or int64, got complex128"):
         save_weights(path, {"a": np.zeros(2, complex)})
     assert set(load_file(path)) == set(arrays)  # as it was
 
@@ -72,6 +72,22 @@ def test_numbers_are_loaded_as_they_are(write):
         read[name][...] = 0  # its memory is the caller's
     with pytest.raises(ValueError, match=r"some\.safetensors .* tensor 'x': .* I64 are not read"):
         load_weights(write(save({"x": np.arange(3)})))
+
+
+def test_integers_are_loaded_where_they_are_asked_for(tmp_path, write):
+    path = tmp_path / "some.safetensors"
+    large = np.array([[2**62 + 1, -5], [0, 1]])  # no float has the first
+    save_weights(path, {"codes": large, "p": np.arange(3.0)})
+    read = load_weights(path, integers=True)
+    assert read["codes"].dtype == np.int64
+    np.testing.assert_array_equal(read["codes"], large)
+    np.testing.assert_array_equal(read["p"], np.arange(3.0))
+    read["codes"][...] = 0  # its memory is the caller's
+    np.testing.assert_array_equal(load_file(path)["codes"], large)
+    with pytest.raises(ValueError, match="tensor 'p' has type F64, not I64"):
+        SafetensorsFile(path).load_integers("p")
+    with pytest.raises(ValueError, match=r"tensor 'x': .* I32 are not read"):
+        load_weights(write(save({"x": np.arange(3, dtype="i4")})), integers=True)
 
 
 @pytest.mark.parametrize("order", "<>")

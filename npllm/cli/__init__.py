@@ -12,7 +12,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import npllm
-from npllm.cli import atlas, certify, evaluate, generate, gradcheck, inspect, plot, train
+from npllm.cli import (
+    atlas,
+    certify,
+    compare,
+    evaluate,
+    export,
+    generate,
+    gradcheck,
+    inspect,
+    plot,
+    train,
+)
 from npllm.cli.flags import flags_of, given_words, with_flags
 from npllm.cli.parser import CommandParser, Parser, formatter, parse
 from npllm.threads import blas_held
@@ -49,7 +60,18 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    for command in (train, generate, evaluate, inspect, gradcheck, certify, atlas, plot):
+    for command in (
+        train,
+        generate,
+        evaluate,
+        inspect,
+        export,
+        compare,
+        gradcheck,
+        certify,
+        atlas,
+        plot,
+    ):
         command.add(commands)
     return parser
 

@@ -8,9 +8,10 @@ from npllm.cli.generate import add_model, named_model
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads
 from npllm.loading import load
 from npllm.text import load_text, split_text
-from npllm.training import LanguageModellingOptions, evaluate
+from npllm.training import LanguageModellingOptions
+from npllm.training.counting import score
 from npllm.training.description import load_options
-from npllm.training.workers import Workers, usual_workers
+from npllm.training.workers import usual_workers
 
 _DESCRIPTION = """\
 Score a text with a trained model.
@@ -47,8 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         _, text = split_text(recorded.read(digest), recorded.held_out)
     else:
         text = load_text(options.data)
-    with Workers(model, count=options.threads or usual_workers()).working() as workers:
-        result = evaluate(workers, tokenizer, tokenizer.encode(text))
+    result = score(model, tokenizer, text, options.threads or usual_workers())
     print(f"tokens scored       {result.tokens}")
     print(f"loss                {result.loss:.6f} nats a token")
     print(f"perplexity          {result.perplexity:.6f}")

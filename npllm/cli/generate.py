@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, number, positive
-from npllm.generation import Predictor, beam_search, generate
+from npllm.generation import beam_search, generate
 from npllm.loading import Loaded, load
+from npllm.models.language_model import Predictor
 from npllm.sampling import Sampling
 from npllm.text import BytePairTokenizer, StreamDecoder, Tokenizer
 from npllm.text.tokenizers import Ids

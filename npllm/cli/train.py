@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -22,10 +23,16 @@ from npllm.cli.flags import flag_of, with_flags
 from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, counted, number, positive, seed
 from npllm.models import MODELS
+from npllm.models.language_model import Predictor
+from npllm.ngram import NGRAM
 from npllm.sampling import Sampling
+from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training import LanguageModellingOptions, Run, RunOptions
+from npllm.training.counting import count_run
 from npllm.training.description import load_options
 from npllm.training.options import RESUMABLE
+
+Made = TypeVar("Made")
 
 _DESCRIPTION = """\
 Train a language model on a text, and read what it writes.
@@ -91,6 +98,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.resume is None and options.model == NGRAM:
+        return _count(options)
     if options.world is not None and (options.threads or 1) > 1:
         raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
     run = _resume(options) if options.resume is not None else _create(options)
@@ -111,14 +120,42 @@ def _run(options: argparse.Namespace) -> int:
         except BrokenPipeError:
             run.save()
             raise
+    tokenizer = run.task.vocabularies["tokenizer"]
+    _show(options, run.model, tokenizer, run.directory, run.options.seed)
+    return 0
+
+
+def _count(options: argparse.Namespace) -> int:
+    """Count a text, in one pass."""
+    if options.world is not None:
+        raise ValueError("ngram counts in one process: leave out mpiexec")
+    counted = _in_new_directory(options, count_run)
+    print(f"text   {counted.tokens:,} tokens counted in {counted.seconds:.2f} s")
+    print(f"model  {type(counted.model).__name__}, {counted.model.summary}")
+    print(f"run    {counted.directory}")
+    print(
+        f"validation loss {counted.held_out.loss:.4f}  "
+        f"perplexity {counted.held_out.perplexity:.3f}  "
+        f"bits per character {counted.held_out.bits_per_character:.4f}"
+    )
+    seed = options.seed or 0
+    _show(options, counted.model, counted.tokenizer, counted.directory, seed)
+    return 0
+
+
+def _show(
+    options: argparse.Namespace,
+    model: Predictor,
+    tokenizer: TrainedTokenizer,
+    directory: Path,
+    seed: int,
+) -> None:
+    """Print a sample of what a model writes, and how to have more."""
     if options.sample:
         print("\nA sample of what it writes:\n")
-        tokenizer = run.task.vocabularies["tokenizer"]
-        prompt = tokenizer.decode([0])
-        rng = np.random.default_rng(run.options.seed)
-        write(run.model, tokenizer, prompt, options.sample, rng, Sampling(0.8))
-    print(f"\nMore of it: npllm generate {run.directory} --tokens 500")
-    return 0
+        rng = np.random.default_rng(seed)
+        write(model, tokenizer, tokenizer.decode([0]), options.sample, rng, Sampling(0.8))
+    print(f"\nMore of it: npllm generate {directory} --tokens 500")
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
@@ -132,20 +169,27 @@ def _create(options: argparse.Namespace) -> Run:
     model = given.get("model", LanguageModellingOptions.model)
     if given.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
         raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
-    if options.out is not None and not Path(options.out).name:
-        raise ValueError(f"--out must name a new directory, got {options.out}")
-    if options.out is not None and Path(options.out, "run.json").exists():
-        raise ValueError(
-            f"{options.out} already holds a run: go on with --resume {options.out}, or choose "
-            "another --out"
-        )
-    chosen = LanguageModellingOptions(**given)
+    return _in_new_directory(options, partial(Run.create, world=options.world))
+
+
+def _in_new_directory(
+    options: argparse.Namespace, create: Callable[[Path, LanguageModellingOptions], Made]
+) -> Made:
+    """Return what is created in the directory that was named, or in the next free one."""
+    chosen = LanguageModellingOptions(**_given(options))
     if options.out is not None:
-        return Run.create(options.out, chosen, world=options.world)
+        if not Path(options.out).name:
+            raise ValueError(f"--out must name a new directory, got {options.out}")
+        if Path(options.out, "run.json").exists():
+            raise ValueError(
+                f"{options.out} already holds a run: go on with --resume {options.out}, or choose "
+                "another --out"
+            )
+        return create(Path(options.out), chosen)
     while True:
         free = _free_directory(chosen.model)
         try:
-            return Run.create(free, chosen, world=options.world)
+            return create(free, chosen)
         except FileExistsError:
             if not (free / "run.json").exists():
                 raise  # it is no run that was started at the same moment

@@ -10,6 +10,7 @@ import numpy as np
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
+from npllm.ngram import NgramLanguageModel
 from npllm.text import BytePairTokenizer, Tokenizer
 from npllm.training.evaluation import Evaluation, scored_characters
 
@@ -67,7 +68,9 @@ class Inspection:
         return Evaluation(float(self.nats.sum()), len(self.nats), self.characters)
 
 
-def inspect(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int = 10) -> Inspection:
+def inspect(
+    model: LanguageModel | NgramLanguageModel, tokenizer: Tokenizer, text: str, *, top: int = 10
+) -> Inspection:
     """Read a text once, and return what the model expected and looked at.
 
     Args:
@@ -133,8 +136,10 @@ def _token(tokenizer: Tokenizer, i: int) -> str:
     return tokenizer.vocabulary[i]
 
 
-def _described(model: LanguageModel) -> str:
+def _described(model: LanguageModel | NgramLanguageModel) -> str:
     """Return a model's kind and size in words."""
+    if isinstance(model, NgramLanguageModel):
+        return f"{type(model).__name__}, {model.summary}"
     c, vector = model.config, model.parameters.vector
     words = [type(model).__name__, f"{vector.size:,} parameters", f"{c['num_layers']} layers"]
     if "heads" in c:

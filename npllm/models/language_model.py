@@ -41,23 +41,59 @@ class Views(NamedTuple):
     gates: tuple[Array, ...] = ()
 
 
-class LanguageModel(Protocol):
-    """Logits of the next token, and their gradients.
+class Predictor(Protocol):
+    """Logits of the next token: what evaluation, generation and inspection need.
+
+    Attributes:
+        config: what the model is, for JSON.
+    """
+
+    config: dict[str, Any]
+
+    @property
+    def context(self) -> int | None:
+        """How many positions it has; None where there is no end to them."""
+
+    def forward(self, ids: npt.ArrayLike) -> tuple[Array, Any]:
+        """Return the logits (B, T, V) and what :meth:`views` looks at."""
+
+    def predict(
+        self,
+        ids: npt.ArrayLike,
+        state: Any = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        last: bool = False,
+    ) -> tuple[Array, Any]:
+        """Return the logits, without dropout, and the state to go on from.
+
+        They are (B, T, V), or (B, 1, V) of each row's last token.
+        """
+
+    def score(
+        self, ids: npt.ArrayLike, targets: npt.ArrayLike, state: Any = None
+    ) -> tuple[float, Any]:
+        """Return the summed cross-entropy of the targets and the state, without dropout."""
+
+    def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
+        """Return the state of some of the batch's rows, in any order, repeated or not."""
+
+    def views(self, cache: Any) -> Views:
+        """Return what there is to see of what :meth:`forward` returned the cache of."""
+
+
+class LanguageModel(Predictor, Protocol):
+    """A model that is trained by its gradients.
 
     Attributes:
         config: what the model was made with, for JSON.
         parameters: its state dict, in one vector.
     """
 
-    config: dict[str, Any]
     parameters: Parameters
 
     # the arguments that a training run chooses, each an option of its task
     CHOICES: ClassVar[tuple[str, ...]]
-
-    @property
-    def context(self) -> int | None:
-        """How many positions it has; None where there is no end to them."""
 
     def forward(
         self, ids: npt.ArrayLike, state: Any = None, *, rng: np.random.Generator | None = None
@@ -81,21 +117,6 @@ class LanguageModel(Protocol):
         The gradients are added to ``gradients`` where these are given.
         """
 
-    def predict(
-        self,
-        ids: npt.ArrayLike,
-        state: Any = None,
-        *,
-        lengths: npt.ArrayLike | None = None,
-        last: bool = False,
-    ) -> tuple[Array, Any]:
-        """Return the logits and the state to go on from, without dropout."""
-
-    def score(
-        self, ids: npt.ArrayLike, targets: npt.ArrayLike, state: Any = None
-    ) -> tuple[float, Any]:
-        """Return the summed cross-entropy of the targets and the state, without dropout."""
-
     def initial_state(self, batch: int, /) -> tuple[Array, ...] | None:
         """Return the state in which training begins a batch of sequences.
 
@@ -106,16 +127,10 @@ class LanguageModel(Protocol):
     def activations(self, batch: int, steps: int, /) -> int:
         """Return how many numbers a layer computes at a time, which workers can share."""
 
-    def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
-        """Return the state of some of the batch's rows, in any order, repeated or not."""
-
     def rows_of_draws(
         self, rng: np.random.Generator, batch: int, rows: slice, /
     ) -> np.random.Generator:
         """Return what draws for some of the batch's rows as ``rng`` would for all of them."""
-
-    def views(self, cache: Any) -> Views:
-        """Return what there is to see of what :meth:`forward` returned the cache of."""
 
 
 def check_sizes(sizes: Mapping[str, int]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from npllm.text.tokenizer_files import (
 from npllm.text.tokenizers import (
     CharacterTokenizer,
     Tokenizer,
+    WhitespaceTokenizer,
     WordTokenizer,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "ShuffledWindows",
     "StreamDecoder",
     "Tokenizer",
+    "WhitespaceTokenizer",
     "WordTokenizer",
     "load_text",
     "load_tokenizer",

@@ -7,6 +7,7 @@ from npllm.text.bpe import BytePairTokenizer
 from npllm.text.tokenizers import (
     CharacterTokenizer,
     TrainedTokenizer,
+    WhitespaceTokenizer,
     WordTokenizer,
     check_header,
 )
@@ -22,7 +23,7 @@ def tokenizer_from_dict(saved: Json) -> TrainedTokenizer:
     kind, vocabulary = saved.get("kind"), saved.get("vocabulary")
     if kind == BytePairTokenizer.kind:
         return BytePairTokenizer.from_dict(saved)
-    kinds = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer)}
+    kinds = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer, WhitespaceTokenizer)}
     if kind not in kinds or not isinstance(vocabulary, list):
         known = ", ".join([*kinds, BytePairTokenizer.kind])
         raise ValueError(f"the tokenizer must be one of {known}, got {kind!r}")

@@ -18,6 +18,8 @@ from npllm.files import Json
 
 Ids = npt.NDArray[np.int64]
 
+_ASCII_WORD = re.compile(r"[^ \t\n\r\v\f\0]+")
+
 FORMAT = "npllm-tokenizer"
 VERSION = 1
 
@@ -170,6 +172,73 @@ class WordTokenizer(_Vocabulary):
         return np.array(ids, np.int64)
 
 
+class WhitespaceTokenizer(_Vocabulary):
+    r"""A line a sentence, its words set apart by white space, a rare word unknown.
+
+    It is what the tools of n-gram models take a text for: ``</s>`` ends a line, and ``<unk>`` is
+    every word that is not in the vocabulary, so that of a text with such words not all comes back.
+
+    >>> tokenizer = WhitespaceTokenizer.train("to be\nor not to be\n", size=4)
+    >>> tokenizer.vocabulary
+    ('</s>', '<unk>', 'be', 'to')
+    >>> tokenizer.decode(tokenizer.encode("to be\nor"))
+    'to be \n<unk> '
+    """
+
+    kind = "whitespace"
+    END, UNKNOWN = "</s>", "<unk>"
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        super().__init__(vocabulary)
+        self._ids = {token: i for i, token in enumerate(self.vocabulary)}
+        if self.END not in self._ids:
+            raise ValueError(f"a vocabulary of words in lines must hold {self.END}")
+
+    @classmethod
+    def train(cls, text: str, size: int = 10_000) -> WhitespaceTokenizer:
+        """Return the tokenizer of the most frequent words of a text.
+
+        Args:
+            text: where all words are taken from.
+            size: the vocabulary's, at most; 3 or more.
+        """
+        counts = Counter(_words(text))
+        for mark in (cls.END, cls.UNKNOWN):
+            counts.pop(mark, None)
+        frequent = sorted((-n, word) for word, n in counts.items())
+        return cls([cls.END, cls.UNKNOWN, *(word for _, word in frequent[: size - 2])])
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of the words, and of the end of each line that has one.
+
+        Raises:
+            ValueError: a word is not in the vocabulary, and ``<unk>`` neither.
+        """
+        ids: list[int] = []
+        unknown = self._ids.get(self.UNKNOWN)
+        for number, line in enumerate(text.split("\n")):
+            if number:
+                ids.append(self._ids[self.END])
+            for word in _words(line):
+                found = self._ids.get(word, unknown)
+                if found is None:
+                    raise ValueError(
+                        f"the vocabulary lacks the word {word!r:.80}, and has no <unk>"
+                    )
+                ids.append(found)
+        return np.array(ids, np.int64)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the words of ids, a space behind each, and an end of a line for its mark.
+
+        Raises:
+            ValueError: an id is not in [0, V).
+        """
+        end = self._ids[self.END]
+        words = (super(WhitespaceTokenizer, self).decode([i]) if i != end else "\n" for i in ids)
+        return "".join(word if word == "\n" else f"{word} " for word in words)
+
+
 def check_header(saved: Json) -> dict[str, Json]:
     """Return what was saved of a tokenizer.
 
@@ -184,6 +253,11 @@ def check_header(saved: Json) -> dict[str, Json]:
             "use the npllm that wrote it, or a later one"
         )
     return saved
+
+
+def _words(text: str) -> list[str]:
+    """Return what is set apart by white space of ASCII, as the tools have it."""
+    return _ASCII_WORD.findall(text)
 
 
 def _codes(text: str) -> npt.NDArray[np.uint32]:

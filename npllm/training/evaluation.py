@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npllm.models import LanguageModel
+from npllm.models.language_model import Predictor
 from npllm.text.tokenizers import Ids, Tokenizer
 from npllm.training.shares import slices
 from npllm.training.workers import Workers
@@ -65,6 +66,32 @@ def scored_characters(tokenizer: Tokenizer, ids: Ids) -> int:
     return len(tokenizer.decode(ids)) - len(tokenizer.decode(ids[:1]))
 
 
+def _checked_characters(tokenizer: Tokenizer, ids: Ids) -> int:
+    """Return how many characters are scored; raise ValueError where there are none."""
+    if len(ids) < 2:
+        raise ValueError(f"a text must have at least 2 tokens to be scored, got {len(ids)}")
+    characters = scored_characters(tokenizer, ids)
+    if characters < 1:  # one character may be several tokens
+        raise ValueError("a text must have at least 2 characters to be scored: use a longer one")
+    return characters
+
+
+def evaluate_at_once(model: Predictor, tokenizer: Tokenizer, ids: Ids) -> Evaluation:
+    """Score a text's tokens from the second to the last, as one stream: of a model of n-grams.
+
+    Args:
+        model: whose result for a word needs little memory.
+        tokenizer: tells the tokens' characters.
+        ids: the text, at least two tokens.
+
+    Raises:
+        ValueError: the text has fewer than two tokens, or than two characters.
+    """
+    characters = _checked_characters(tokenizer, ids)
+    nats, _ = model.score(ids[None, :-1], ids[None, 1:])
+    return Evaluation(nats, len(ids) - 1, characters)
+
+
 def evaluate(
     workers: Workers,
     tokenizer: Tokenizer,
@@ -89,11 +116,7 @@ def evaluate(
     Raises:
         ValueError: the text has fewer than two tokens, or than two characters.
     """
-    if len(ids) < 2:
-        raise ValueError(f"a text must have at least 2 tokens to be scored, got {len(ids)}")
-    characters = scored_characters(tokenizer, ids)
-    if characters < 1:  # one character may be several tokens
-        raise ValueError("a text must have at least 2 characters to be scored: use a longer one")
+    characters = _checked_characters(tokenizer, ids)
     tokens, stretches = len(ids) - 1, len(ids)
     if workers.model.context is not None:
         span = min(workers.model.context, SPAN)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
 
 from npllm.files import Json
 from npllm.models import MODELS, LanguageModel
+from npllm.ngram import NGRAM, SMOOTHINGS
 from npllm.text import (
     BytePairTokenizer,
     ContiguousBatches,
     ShuffledWindows,
+    WhitespaceTokenizer,
     load_text,
     split_text,
 )
@@ -24,6 +27,9 @@ from npllm.training.evaluation import evaluate
 from npllm.training.options import RunOptions, option
 from npllm.training.workers import Workers
 
+# the options that have an effect with a model of n-grams
+_OF_TEXT = ("data", "model", "tokenizer", "vocab_size", "held_out", "seed")
+_OF_COUNTING = (*_OF_TEXT, "order", "smoothing", "k")
 # what an argument of a model is called among the options, where that is another name
 _OPTION_OF = {"num_layers": "layers", "window": "sliding_window"}
 
@@ -46,15 +52,17 @@ class LanguageModellingOptions(RunOptions):
     model: str = option(
         "lstm",
         "model",
-        "architecture: lstm is section 5's; gpt and llama are Transformers",
-        tuple(MODELS),
+        "architecture: lstm is section 5's; gpt and llama are Transformers; ngram counts the words "
+        "after each few, in one pass",
+        (*MODELS, NGRAM),
     )
     tokenizer: str = option(
         "character",
         "text",
-        "what a token is: a character; a frequent word, with rare ones spelled out; or a frequent "
-        "piece of a word, in bytes (bpe)",
-        ("character", "word", "bpe"),
+        "what a token is: a character; a frequent word, with rare ones spelled out; a frequent "
+        "piece of a word, in bytes (bpe); or whatever white space sets apart in a line, rare ones "
+        "being unknown",
+        ("character", "word", "bpe", "whitespace"),
     )
     vocab_size: int = option(10_000, "text", "tokens at most, for words and bpe")
     embed_size: int = option(256, "model", "width E of the embedding, of lstm")
@@ -67,6 +75,14 @@ class LanguageModellingOptions(RunOptions):
     sliding_window: int | None = option(
         None, "model", "how far back a token sees, itself included, of llama (default: all the way)"
     )
+    order: int = option(5, "model", "words of the longest n-grams, of ngram")
+    smoothing: str = option(
+        "kneser-ney",
+        "model",
+        "what ngram leaves to the unseen; kneser-ney is the modified one",
+        SMOOTHINGS,
+    )
+    k: float = option(1.0, "model", "what add-k adds to each count, of ngram")
     context: int = option(64, "model", "positions of gpt and llama, and the length of a window")
     layers: int = option(1, "model", "layers, or blocks, on top of one another")
     dropout: float = option(0.0, "model", "share of activations zeroed while training")
@@ -88,11 +104,16 @@ class LanguageModellingOptions(RunOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("vocab_size", "embed_size", "hidden_size", "width", "heads", "kv_heads")
-        self.check_positive("sliding_window", "context", "layers", "length")
+        self.check_positive("sliding_window", "context", "layers", "length", "order")
         self.check_shares("dropout")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must lie strictly between 0 and 1, got {self.held_out}")
-        self.check_effect("vocab_size", self.tokenizer, ["word", "bpe"])
+        self.check_effect("vocab_size", self.tokenizer, ["word", "bpe", "whitespace"])
+        for name in ("order", "smoothing", "k"):
+            self.check_effect(name, self.model, [NGRAM])
+        if self.model == NGRAM:
+            self._check_counted()
+            return
         choices = {kind: model.CHOICES for kind, model in MODELS.items()}
         for argument in dict.fromkeys(a for names in choices.values() for a in names):
             name = _OPTION_OF.get(argument, argument)
@@ -105,6 +126,15 @@ class LanguageModellingOptions(RunOptions):
                 f"sliding_window must be below context={self.context}, to have an effect, got "
                 f"{self.sliding_window}"
             )
+
+    def _check_counted(self) -> None:
+        """Raise ValueError where an option is given that a model of n-grams does not have."""
+        for each in fields(self):
+            if each.name not in _OF_COUNTING:
+                self.check_effect(each.name, self.model, [*MODELS])
+        self.check_effect("k", self.smoothing, ["add-k"])
+        if not 0 < self.k < math.inf:
+            raise ValueError(f"k must be positive and finite, got {self.k}")
 
     @property
     def carries_state(self) -> bool:
@@ -160,6 +190,8 @@ class LanguageModellingOptions(RunOptions):
 
     def make_tokenizer(self, train: str, text: str) -> TrainedTokenizer:
         """Return the tokenizer: words of the training part, characters of the whole text."""
+        if self.tokenizer == "whitespace":
+            return WhitespaceTokenizer.train(train, self.vocab_size)
         if self.tokenizer == "bpe":
             return BytePairTokenizer.train(train, self.vocab_size)
         if self.tokenizer == "word":

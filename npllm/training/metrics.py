@@ -25,7 +25,7 @@ def new_record(metrics: tuple[str, ...]) -> Record:
     ['step', 'train_loss', 'val_loss', 'learning_rate']
     """
     step, loss, *rest = OF_TRAINING
-    return dict.fromkeys((step, loss, *(f"val_{name}" for name in metrics), *rest))
+    return dict.fromkeys((step, loss, *(f"val_{name}" for name in metrics), *rest, "seconds"))
 
 
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:

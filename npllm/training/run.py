@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,9 @@ from filelock import FileLock, Timeout
 from npllm import checkpoint, files
 from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
+from npllm.ngram import NgramLanguageModel
 from npllm.training.description import describe, load_options
+from npllm.training.directory import check_free, new_directory
 from npllm.training.metrics import LARGEST_LOSS, Record, new_record, read_metrics
 from npllm.training.options import RESUMABLE, RunOptions
 from npllm.training.task import Task
@@ -115,9 +116,7 @@ class Run:
             ValueError: the data are too few, or not what the task reads.
         """
         directory = Path(directory)
-        if not directory.name:
-            raise ValueError(f"a run needs a new directory of its own, got {directory}")
-        _check_free(directory)
+        check_free(directory)
         options = options.located()
         task = options.make_task()
         rng = np.random.default_rng(options.seed)
@@ -125,25 +124,10 @@ class Run:
         if world is None:
             options = _with_threads(options, task, model)
         run = cls(directory, options, task, model, rng, world)
-        # the directory appears with its first checkpoint in it, or not at all
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        run.directory = files.temporary_name(directory)
-        try:
-            run.directory.mkdir()
+        with new_directory(directory) as run.directory:
             describe(run.directory, options, task.digest)
             files.write_text(run.metrics_path, "")
             run.save()
-            try:
-                if directory.exists():
-                    directory.rmdir()
-                run.directory.rename(directory)
-            except OSError:
-                _check_free(directory)  # of a run that was started at the same moment
-                raise
-            files.flush(directory.parent)
-        except BaseException:
-            shutil.rmtree(run.directory, ignore_errors=True)
-            raise
         run.directory = directory
         return run
 
@@ -177,6 +161,8 @@ class Run:
         options = replace(options, **given)
         latest = checkpoint.latest_checkpoint(directory)
         model, vocabularies = checkpoint.load_model_and_vocabularies(latest)
+        if isinstance(model, NgramLanguageModel):
+            raise ValueError(f"{directory} was counted in one pass: there is nothing to go on with")
         arrays, values = checkpoint.load_training(latest)
         task = options.make_task(vocabularies, digest)
         if world is None:
@@ -222,7 +208,7 @@ class Run:
                 due = last or self.step % every.eval_every == 0
                 if due or self.step % every.log_every == 0:
                     seconds = time.perf_counter() - since
-                    record = self._record(norm, tokens / seconds, validate=due)
+                    record = self._record(norm, tokens, seconds, validate=due)
                     since, tokens = time.perf_counter(), 0
                 if last or self.step % every.checkpoint_every == 0:
                     self.save()
@@ -336,14 +322,15 @@ class Run:
             loss, _ = score(*batch.arguments, state)
         return loss / batch.counted
 
-    def _record(self, norm: float, speed: float, *, validate: bool) -> Record:
-        """Append a line of metrics."""
+    def _record(self, norm: float, tokens: int, seconds: float, *, validate: bool) -> Record:
+        """Append a line of metrics, of so many tokens in so many seconds."""
         record = new_record(self.task.metrics)
         record["step"] = self.step
         record["train_loss"] = self._loss_sum / self._loss_count
         record["learning_rate"] = self._optimizer.lr
         record["gradient_norm"] = norm
-        record["tokens_per_second"] = round(speed, 1)
+        record["tokens_per_second"] = round(tokens / seconds, 1)
+        record["seconds"] = round(seconds, 3)
         self._loss_sum, self._loss_count = 0.0, 0
         if validate:
             measured = self.task.evaluate(self._workers)
@@ -370,15 +357,6 @@ class Run:
         ]
         kept = f"; the checkpoint {found[-1]} is good" if found else ""
         return f"training diverged at step {step}, {what}: {lower}{kept}"
-
-
-def _check_free(directory: Path) -> None:
-    """Raise FileExistsError where a directory holds something, or is a file."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        holds = "already holds files:" if directory.is_dir() else "already is a file:"
-        if (directory / "run.json").exists():
-            holds = "already holds a run: resume it, or"
-        raise FileExistsError(f"{directory} {holds} choose another directory")
 
 
 def _with_threads(options: RunOptions, task: Task, model: LanguageModel) -> RunOptions:

@@ -23,7 +23,9 @@ def start(*arguments, stdout=subprocess.DEVNULL):
 def left_behind(directory):
     """Every bit of a run that time does not change."""
     (latest,) = directory.glob("checkpoint-*[0-9]")
-    metrics = [{**line, "tokens_per_second": None} for line in read_metrics(directory)]
+    metrics = [
+        {**line, "tokens_per_second": None, "seconds": None} for line in read_metrics(directory)
+    ]
     weights = {p.name: p.read_bytes() for p in latest.iterdir() if p.suffix == ".safetensors"}
     assert len(weights) == 2
     return metrics, latest.name, weights

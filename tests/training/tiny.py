@@ -26,7 +26,11 @@ def left_behind(directory):
     """Every bit of a run that time does not change: its latest checkpoint and its metrics."""
     (latest,) = directory.glob("checkpoint-*")
     metrics = [
-        {name: value for name, value in line.items() if name != "tokens_per_second"}
+        {
+            name: value
+            for name, value in line.items()
+            if name not in ("tokens_per_second", "seconds")
+        }
         for line in read_metrics(directory)
     ]
     return {
