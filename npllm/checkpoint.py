@@ -37,8 +37,9 @@ from npllm.text.tokenizers import TrainedTokenizer
 FORMAT = "npllm-checkpoint"
 VERSION = 1
 
-_FILES = ("model.json", "model.safetensors", "training.json", "training.safetensors")
-_NAME = re.compile(r"checkpoint-([0-9]+)")
+_MODEL_FILES = ("model.json", "model.safetensors")
+_FILES = (*_MODEL_FILES, "training.json", "training.safetensors")
+_NAME, _BEST = re.compile(r"checkpoint-([0-9]+)"), re.compile(r"best-[0-9]{8,}")
 # what a crash leaves, of earlier versions without the random part
 _UNFINISHED = re.compile(r"checkpoint-[0-9]+(\.[0-9a-f]{16})?\.tmp")
 
@@ -190,6 +191,48 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
+def keep_best(saved: Path) -> Path:
+    """Keep the model of a checkpoint, until there is a better one; return where.
+
+    Args:
+        saved: the checkpoint's directory.
+    """
+    final = saved.with_name(saved.name.replace("checkpoint", "best", 1))
+    if final.exists():  # of a run that has gone on from there before
+        return final
+    temporary = temporary_name(final)
+    temporary.mkdir()
+    try:
+        for name in _MODEL_FILES:
+            shutil.copyfile(saved / name, temporary / name)
+        flush(temporary)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for other in _bests(final.parent):
+        if other != final:
+            other.rename(temporary)  # first: no half of it looks like a model
+            shutil.rmtree(temporary)
+    return final
+
+
+def _bests(directory: Path) -> list[Path]:
+    """Return what has been kept in a run's directory as its best model, the latest last."""
+    found = [path for path in directory.glob("best-*") if _BEST.fullmatch(path.name)]
+    return sorted(path for path in found if _is_folder(path) and (path / "model.json").is_file())
+
+
+def model_directory(directory: str | os.PathLike[str]) -> Path:
+    """Return where the model of a run is: the best, where that was kept, or the latest.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    bests = _bests(Path(directory))
+    return bests[-1] if bests else latest_checkpoint(directory)
+
+
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
     """Return the latest checkpoint in a run's directory, or the directory if it is one.
 
@@ -221,13 +264,13 @@ def load_model(
 def load_model_and_vocabularies(
     directory: str | os.PathLike[str],
 ) -> tuple[LanguageModel | NgramLanguageModel, dict[str, TrainedTokenizer]]:
-    """Return the model of a run's latest checkpoint, and its tokenizers by name.
+    """Return the model of a run, the best that it kept or the latest, and its tokenizers by name.
 
     Raises:
         OSError: there is none, or it cannot be read.
         ValueError: it is truncated, foreign, of a later version, or its parts do not fit together.
     """
-    path = latest_checkpoint(directory)
+    path = model_directory(directory)
     described = _read_header(path / "model.json")
     try:
         if described["dtype"] not in ("float32", "float64"):

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from npllm.checkpoint import load_model
 from npllm.cli.flags import flag_of, with_flags
 from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, counted, number, positive, seed
@@ -67,7 +68,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--resume",
         metavar="DIR",
-        help="go on with a run; --steps may set a new total, --threads and --accumulate others",
+        help="go on with a run; --steps or --epochs may set a new total; --patience, --threads and "
+        "--accumulate may be others",
     )
     parser.add_argument(
         "--sample", type=seed, default=400, metavar="N", help="tokens to write at the end, 0: none"
@@ -120,8 +122,10 @@ def _run(options: argparse.Namespace) -> int:
         except BrokenPipeError:
             run.save()
             raise
-    tokenizer = run.task.vocabularies["tokenizer"]
-    _show(options, run.model, tokenizer, run.directory, run.options.seed)
+    if run.step < run.options.steps:
+        print(f"the validation loss has not fallen for {run.options.patience} validations: ended")
+    model, tokenizer = load_model(run.directory)  # the best, where that was kept
+    _show(options, model, tokenizer, run.directory, run.options.seed)
     return 0
 
 
@@ -210,7 +214,12 @@ def _resume(options: argparse.Namespace) -> Run:
             )
     others = {name: getattr(options, name) for name in RESUMABLE}
     run = Run.resume(options.resume, **others, world=options.world)
-    if run.step >= run.options.steps:
+    if run.step < run.options.steps and run.ended:
+        raise ValueError(
+            f"{options.resume} has ended at step {run.step}, its loss having not fallen for "
+            f"{counted(run.options.patience or 0, 'validation')}: --patience sets more"
+        )
+    if run.ended:
         raise ValueError(
             f"{options.resume} has taken {counted(run.step, 'step')}, of {run.options.steps}: "
             "--steps sets more"

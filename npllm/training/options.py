@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +31,7 @@ def option(default: object, group: str, text: str, choices: tuple[str, ...] = ()
 
 
 # what a run that goes on may have another of
-RESUMABLE = ("steps", "threads", "accumulate")
+RESUMABLE = ("steps", "epochs", "patience", "threads", "accumulate")
 
 # what a value may be, by its type
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -79,6 +79,10 @@ class RunOptions(ABC):
         "parts in which each process takes its rows: less memory, and the same step to rounding",
     )
     steps: int = option(800, "run", "updates of the parameters")
+    epochs: int | None = option(None, "run", "passes over the data, in place of steps")
+    patience: int | None = option(
+        None, "run", "validations without a lower loss after which training ends (default: never)"
+    )
     seed: int = option(
         0, "run", "seed of every random draw: the same seed and threads give the same bits"
     )
@@ -102,7 +106,9 @@ class RunOptions(ABC):
             if choices and value not in choices and value is not each.default:
                 raise ValueError(f"{each.name} must be one of {', '.join(choices)}, got {value}")
         self.check_positive("batch_size", "steps", "threads", "log_every", "eval_every")
-        self.check_positive("checkpoint_every", "decay_every", "accumulate")
+        self.check_positive("checkpoint_every", "decay_every", "accumulate", "epochs", "patience")
+        if self.epochs is not None and self.steps != type(self).steps:
+            raise ValueError(f"epochs={self.epochs} takes the place of steps: leave out one")
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate must be at most batch_size={self.batch_size}, got {self.accumulate}"
@@ -139,6 +145,12 @@ class RunOptions(ABC):
         if chosen not in wanted and getattr(self, name) != getattr(type(self), name):
             known = " and ".join(wanted)
             raise ValueError(f"{name} is for {known}, and has no effect with {chosen}")
+
+    def counted(self, task: Task) -> RunOptions:
+        """Return the options with the steps that the epochs are."""
+        if self.epochs is None:
+            return self
+        return replace(self, steps=self.epochs * task.batches.steps_per_epoch, epochs=None)
 
     @abstractmethod
     def located(self) -> RunOptions:

@@ -93,6 +93,7 @@ class Run:
         self._schedule = options.make_schedule()
         self._state: tuple[Array, ...] | None = None
         self._loss_sum, self._loss_count = 0.0, 0
+        self._losses: list[float] = []  # of the validations
         self._saved = -1  # at which step
         self._told: set[str] = set()  # of what else is named as a checkpoint
 
@@ -119,6 +120,7 @@ class Run:
         check_free(directory)
         options = options.located()
         task = options.make_task()
+        options = options.counted(task)
         rng = np.random.default_rng(options.seed)
         model = task.make_model(rng)
         if world is None:
@@ -137,6 +139,8 @@ class Run:
         directory: str | os.PathLike[str],
         steps: int | None = None,
         *,
+        epochs: int | None = None,
+        patience: int | None = None,
         threads: int | None = None,
         accumulate: int | None = None,
         world: World | None = None,
@@ -146,6 +150,8 @@ class Run:
         Args:
             directory: the run's.
             steps: a new total, in place of the one it was started with.
+            epochs: likewise, in passes over the data.
+            patience: likewise, of validations without a lower loss.
             threads: likewise; the steps are the same, but for rounding.
             accumulate: likewise.
             world: as for :meth:`create`; there may be another number of ranks than before.
@@ -156,15 +162,18 @@ class Run:
         """
         directory = Path(directory)
         options, digest = load_options(directory)
-        others = dict(zip(RESUMABLE, (steps, threads, accumulate), strict=True))
-        given: dict[str, Any] = {n: value for n, value in others.items() if value is not None}
-        options = replace(options, **given)
+        others = (steps, epochs, patience, threads, accumulate)
+        given: dict[str, Any] = dict(zip(RESUMABLE, others, strict=True))
+        if epochs is not None and steps is None:
+            given["steps"] = type(options).steps
+        options = replace(options, **{n: value for n, value in given.items() if value is not None})
         latest = checkpoint.latest_checkpoint(directory)
         model, vocabularies = checkpoint.load_model_and_vocabularies(latest)
         if isinstance(model, NgramLanguageModel):
             raise ValueError(f"{directory} was counted in one pass: there is nothing to go on with")
         arrays, values = checkpoint.load_training(latest)
         task = options.make_task(vocabularies, digest)
+        options = options.counted(task)
         if world is None:
             options = _with_threads(options, task, model)
         run = cls(directory, options, task, model, np.random.default_rng(), world)
@@ -176,9 +185,24 @@ class Run:
             raise ValueError(f"{latest} does not fit the run: {error}") from None
         with run._locked():
             run._trim_metrics()
-            if run.step < options.steps:
+            if not run.ended:
                 describe(directory, options, task.digest)
         return run
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps were taken, or the loss has not fallen for too long."""
+        if self.step >= self.options.steps:
+            return True
+        if self.options.patience is None or not self._losses:
+            return False
+        best = self._losses.index(min(self._losses))
+        return len(self._losses) - 1 - best >= self.options.patience
+
+    def _is_best(self) -> bool:
+        """Whether patience asks for the best model, and none before had so low a loss."""
+        *before, last = self._losses
+        return self.options.patience is not None and last < min(before, default=math.inf)
 
     @property
     def metrics_path(self) -> Path:
@@ -200,7 +224,7 @@ class Run:
         # a process that is started holds what its parent holds: the lock comes after
         with self._workers.working(), self._locked():
             since, tokens = time.perf_counter(), 0
-            while self.step < self.options.steps:
+            while not self.ended:
                 loss, norm, count = self._take_step()
                 tokens += count
                 last = self.step == self.options.steps
@@ -210,8 +234,11 @@ class Run:
                     seconds = time.perf_counter() - since
                     record = self._record(norm, tokens, seconds, validate=due)
                     since, tokens = time.perf_counter(), 0
-                if last or self.step % every.checkpoint_every == 0:
-                    self.save()
+                best = due and self._is_best()
+                if best or self.ended or self.step % every.checkpoint_every == 0:
+                    saved = self.save()
+                    if best:
+                        checkpoint.keep_best(saved)
                 yield Step(self.step, loss, count, record)
 
     @contextmanager
@@ -338,12 +365,14 @@ class Run:
                 what = f"the validation loss is {measured['loss']}"
                 raise DivergedError(self._diverged(what, self.step))
             record |= {f"val_{name}": value for name, value in measured.items()}
+            self._losses.append(measured["loss"])
         files.append_text(self.metrics_path, json.dumps(record, allow_nan=False) + "\n")
         return record
 
     def _trim_metrics(self) -> None:
         """Drop the lines that were written after the checkpoint: their steps are taken again."""
         kept = [line for line in read_metrics(self.directory) if line["step"] <= self.step]
+        self._losses = [line["val_loss"] for line in kept if line["val_loss"] is not None]
         lines = "".join(json.dumps(line) + "\n" for line in kept)
         files.write_text(self.metrics_path, lines)
 

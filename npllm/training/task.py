@@ -19,7 +19,13 @@ from npllm.training.workers import Workers
 
 
 class Batches(Protocol):
-    """The batches of a run: the step alone determines the batch."""
+    """The batches of a run: the step alone determines the batch.
+
+    Attributes:
+        steps_per_epoch: how many of them show all of the data once.
+    """
+
+    steps_per_epoch: int
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step, from 0 without end."""
