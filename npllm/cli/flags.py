@@ -17,8 +17,10 @@ def flag_of(name: str) -> str:
 
     >>> flag_of("kv_heads")
     '--kv-heads'
+    >>> flag_of("from_")  # which is a word of Python's
+    '--from'
     """
-    return "--" + name.replace("_", "-")
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:

@@ -50,9 +50,12 @@ bits as if it had never been stopped.
   npllm train --data book.txt --layers 2 --dropout 0.2 --steps 5000
   npllm train --data book.txt --tokenizer word --tie-weights --out runs/words
   npllm train --model gpt --layers 4 --heads 4 --width 128 --context 64
+  npllm train --from runs/lstm-1 --data letters.txt    go on from its weights, on another text
+  npllm train --model ngram --order 5           count, in one pass
   mpiexec -n 4 npllm train --batch-size 64      on four ranks of MPI: pip install '.[mpi]'
 """
 
+_METAVARS = {"data": "FILE", "from_": "MODEL"}
 _GROUPS = {
     "text": "step 1, the text",
     "model": "steps 2 to 4, the model",
@@ -84,13 +87,13 @@ def add(commands: Commands) -> None:
         kind, text = hints[option.name], with_flags(option.metadata["help"], flags)
         if option.default is not None:
             text += f" (default: {'no' if option.default is False else option.default})"
-        arguments: dict[str, Any] = {"help": text, "default": None}
+        arguments: dict[str, Any] = {"help": text, "default": None, "dest": option.name}
         if kind is bool:
             arguments["action"] = argparse.BooleanOptionalAction
         elif option.metadata["choices"]:
             arguments["choices"] = option.metadata["choices"]
-        elif option.name == "data":
-            arguments["metavar"] = "FILE"
+        elif option.name in _METAVARS:
+            arguments["metavar"] = _METAVARS[option.name]
         elif kind is float:
             arguments |= {"type": number, "metavar": "X"}
         else:
@@ -170,6 +173,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _create(options: argparse.Namespace) -> Run:
     given = _given(options)
+    if "from_" in given and "model" in given:
+        raise ValueError(f"--from {given['from_']} is a model: leave out --model")
     model = given.get("model", LanguageModellingOptions.model)
     if given.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
         raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
@@ -204,7 +209,7 @@ def _resume(options: argparse.Namespace) -> Run:
         raise ValueError("--resume goes on in its own directory: leave out --out")
     recorded, _ = load_options(options.resume)
     for name, value in _given(options).items():
-        flag, same = flag_of(name), os.path.abspath(value) if name == "data" else value
+        flag, same = flag_of(name), os.path.abspath(value) if name in _METAVARS else value
         if name not in RESUMABLE and same != getattr(recorded, name):
             own = getattr(recorded, name)
             was = f"{flag}={own}" if own is not None else f"the default of {flag}"

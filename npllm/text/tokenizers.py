@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ class Tokenizer(Protocol):
         """Return the text of ids."""
 
 
+@runtime_checkable
 class TrainedTokenizer(Tokenizer, Protocol):
     """A tokenizer that can be kept with the model that learned from its tokens."""
 

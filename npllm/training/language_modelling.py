@@ -7,13 +7,13 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from npllm.files import Json
 from npllm.models import MODELS, LanguageModel
-from npllm.ngram import NGRAM, SMOOTHINGS
+from npllm.ngram import NGRAM, SMOOTHINGS, NgramLanguageModel
 from npllm.text import (
     BytePairTokenizer,
     ContiguousBatches,
@@ -30,6 +30,11 @@ from npllm.training.workers import Workers
 # the options that have an effect with a model of n-grams
 _OF_TEXT = ("data", "model", "tokenizer", "vocab_size", "held_out", "seed")
 _OF_COUNTING = (*_OF_TEXT, "order", "smoothing", "k")
+# the options that a model which is there already has for itself
+_OF_A_MODEL = (
+    *("tokenizer", "vocab_size", "embed_size", "hidden_size", "width", "heads", "kv_heads"),
+    *("sliding_window", "layers", "tie_weights"),
+)
 # what an argument of a model is called among the options, where that is another name
 _OPTION_OF = {"num_layers": "layers", "window": "sliding_window"}
 
@@ -75,6 +80,11 @@ class LanguageModellingOptions(RunOptions):
     sliding_window: int | None = option(
         None, "model", "how far back a token sees, itself included, of llama (default: all the way)"
     )
+    from_: str | None = option(
+        None,
+        "model",
+        "run or public model whose weights and tokens to begin with (fine-tuning)",
+    )
     order: int = option(5, "model", "words of the longest n-grams, of ngram")
     smoothing: str = option(
         "kneser-ney",
@@ -108,11 +118,16 @@ class LanguageModellingOptions(RunOptions):
         self.check_shares("dropout")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must lie strictly between 0 and 1, got {self.held_out}")
+        for name in _OF_A_MODEL if self.from_ is not None else ():
+            if getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} must be left out: with from_ it is the model's own")
         self.check_effect("vocab_size", self.tokenizer, ["word", "bpe", "whitespace"])
         for name in ("order", "smoothing", "k"):
             self.check_effect(name, self.model, [NGRAM])
         if self.model == NGRAM:
             self._check_counted()
+            return
+        if self.from_ is not None:
             return
         choices = {kind: model.CHOICES for kind, model in MODELS.items()}
         for argument in dict.fromkeys(a for names in choices.values() for a in names):
@@ -153,7 +168,13 @@ class LanguageModellingOptions(RunOptions):
 
     def located(self) -> LanguageModellingOptions:
         """Return the options with absolute paths: a run will be resumed from anywhere."""
-        return self if self.data is None else replace(self, data=os.path.abspath(self.data))
+        options = self if self.data is None else replace(self, data=os.path.abspath(self.data))
+        if self.from_ is None:
+            return options
+        start = start_of(self.from_)
+        kind = next(name for name, of in MODELS.items() if isinstance(start.model, of))
+        from_ = os.path.abspath(self.from_) if os.path.exists(self.from_) else self.from_
+        return replace(options, model=kind, from_=from_)
 
     def read(self, digest: str | None = None) -> str:
         """Return the text.
@@ -185,8 +206,17 @@ class LanguageModellingOptions(RunOptions):
         """Return the text in batches, its tokenizer made from it where there is none yet."""
         text = self.read(digest)
         train, _ = split_text(text, self.held_out)
-        known = vocabularies or {"tokenizer": self.make_tokenizer(train, text)}
-        return LanguageModelling(self, text, known["tokenizer"])
+        if vocabularies is not None:
+            return LanguageModelling(self, text, vocabularies["tokenizer"])
+        if self.from_ is None:
+            return LanguageModelling(self, text, self.make_tokenizer(train, text))
+        start = start_of(self.from_)
+        positions = start.model.context
+        if positions is not None and self.context > positions:
+            raise ValueError(
+                f"context={self.context} is more than the {positions} positions of {self.from_}"
+            )
+        return LanguageModelling(self, text, start.tokenizer, start.model)
 
     def make_tokenizer(self, train: str, text: str) -> TrainedTokenizer:
         """Return the tokenizer: words of the training part, characters of the whole text."""
@@ -223,6 +253,7 @@ class LanguageModelling:
         options: of the run.
         text: of which ``held_out`` is kept.
         tokenizer: its vocabulary.
+        start: the model whose weights are begun with; fresh ones where None.
 
     Attributes:
         options: of the run.
@@ -241,7 +272,11 @@ class LanguageModelling:
     metrics = ("loss", "perplexity", "bits_per_character")
 
     def __init__(
-        self, options: LanguageModellingOptions, text: str, tokenizer: TrainedTokenizer
+        self,
+        options: LanguageModellingOptions,
+        text: str,
+        tokenizer: TrainedTokenizer,
+        start: LanguageModel | None = None,
     ) -> None:
         train, self.validation = split_text(text, options.held_out)
         ids = tokenizer.encode(train)
@@ -254,6 +289,7 @@ class LanguageModelling:
                 f"{' or a smaller vocab_size' if options.tokenizer == 'bpe' else ''}"
             )
         self.options, self.tokenizer, self.window = options, tokenizer, options.window
+        self._start = start
         self.train_tokens = len(ids)
         self.batch_size = min(options.batch_size, windows)
         self.batches = options.make_batches(ids, self.batch_size)
@@ -280,11 +316,22 @@ class LanguageModelling:
         return {"tokenizer": self.tokenizer}
 
     def make_model(self, rng: np.random.Generator) -> LanguageModel:
-        """Return the model with fresh weights."""
-        return self.options.make_model(len(self.tokenizer.vocabulary), rng)
+        """Return the model with fresh weights, or with those that are begun with."""
+        if self._start is None:
+            return self.options.make_model(len(self.tokenizer.vocabulary), rng)
+        config = {**self._start.config, "dropout": self.options.dropout}
+        dtype = np.dtype(self.options.dtype)
+        model: LanguageModel = MODELS[self.options.model](**config, seed=None, dtype=dtype)
+        model.parameters.vector[...] = self._start.parameters.vector
+        return model
 
-    def model_config(self) -> dict[str, Json]:
-        """Return the config of the model, its own defaults filled in."""
+    def model_config(self) -> dict[str, Json] | None:
+        """Return the config of the model, its own defaults filled in.
+
+        None of one that was begun with, which has its own.
+        """
+        if self.options.from_ is not None:
+            return None
         config = self.options.model_config(len(self.tokenizer.vocabulary))
         return dict(MODELS[self.options.model](**config, seed=None).config)
 
@@ -292,6 +339,36 @@ class LanguageModelling:
         """Return loss, perplexity and bits per character of the held-out text."""
         result = evaluate(workers, self.tokenizer, self._validation_ids)
         return {name: getattr(result, name) for name in self.metrics}
+
+
+class Start(NamedTuple):
+    """A model to begin with.
+
+    Attributes:
+        model: with its weights.
+        tokenizer: its own.
+    """
+
+    model: LanguageModel
+    tokenizer: TrainedTokenizer
+
+
+def start_of(name: str) -> Start:
+    """Return a run's or a public model.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is one of n-grams, or its tokenizer does not fit.
+    """
+    from npllm.loading import load
+
+    model, tokenizer, *_ = load(name)
+    if isinstance(model, NgramLanguageModel) or not isinstance(tokenizer, TrainedTokenizer):
+        raise ValueError(f"{name} is a model of n-grams, which cannot be trained further")
+    tokens, words = len(tokenizer.vocabulary), model.config["vocab_size"]
+    if tokens != words:
+        raise ValueError(f"{name} has {words} words, and its tokenizer {tokens}: it cannot be kept")
+    return Start(model, tokenizer)
 
 
 def digest_of(text: str) -> str:

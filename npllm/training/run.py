@@ -305,7 +305,7 @@ class Run:
     def _restore(self, arrays: dict[str, Array], values: dict[str, Any]) -> None:
         """Go on from a checkpoint's arrays and values, once all of them fit."""
         config, dtype = self.task.model_config(), self.model.parameters.vector.dtype
-        if self.model.config != config or dtype != self.options.dtype:
+        if config not in (None, self.model.config) or dtype != self.options.dtype:
             raise ValueError(f"its model is {self.model.config}, {dtype}, the run's {config}")
         step, taken, tokens = (values[n] for n in ("step", "optimizer_steps", "loss_tokens"))
         if not all(isinstance(count, int) and count >= 0 for count in (step, taken, tokens)):

@@ -65,8 +65,8 @@ class Task(Protocol):
     def make_model(self, rng: np.random.Generator) -> LanguageModel:
         """Return the model with fresh weights."""
 
-    def model_config(self) -> dict[str, Json]:
-        """Return what the model is made with."""
+    def model_config(self) -> dict[str, Json] | None:
+        """Return what the model is made with; None where only the checkpoint knows."""
 
     def evaluate(self, workers: Workers) -> dict[str, float]:
         """Return the measures of the held-out data by their names."""
