@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
+
 from npllm.cli.generate import add_model, named_model
-from npllm.cli.parser import Commands, add_command, add_seed, add_threads
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
+from npllm.generation import generate
 from npllm.loading import load
-from npllm.text import load_text, split_text
+from npllm.models import LanguageModel
+from npllm.ngram import NgramLanguageModel
+from npllm.text import Tokenizer, load_text, split_text
 from npllm.training import LanguageModellingOptions
 from npllm.training.counting import score
 from npllm.training.description import load_options
 from npllm.training.workers import usual_workers
+from npllm.training.written import ORDERS, WITHIN, variety
 
 _DESCRIPTION = """\
 Score a text with a trained model.
@@ -21,9 +27,15 @@ the mean of -log p is the loss in nats, its exponential the perplexity, and in b
 characters, it compares between tokenizers. Without --data it is the run's own held-out text.
 Another text may hold only characters that the training text has: the model knows no others.
 
+With --written the model writes so many tokens, each drawn from its own distribution, and these are
+measured: the share of their n-grams that is distinct, the share of tokens that are among the 128
+before, beside those of as much of the text; and, with --judge, how many bits a character another
+model gives them.
+
   npllm evaluate runs/lstm-1
   npllm evaluate runs/lstm-1 --data other.txt
   npllm evaluate --model smollm2 --data other.txt
+  npllm evaluate runs/lstm-1 --written 2000 --judge runs/gpt-1
 """
 
 
@@ -32,11 +44,17 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "evaluate", "score a text with a model", _DESCRIPTION, _run)
     add_model(parser)
     parser.add_argument("--data", metavar="FILE", help="UTF-8 text (default: the run's held-out)")
-    add_seed(parser, "for symmetry with the other commands: scoring draws nothing at random")
+    parser.add_argument(
+        "--written", type=positive, metavar="N", help="measure N tokens that the model writes"
+    )
+    parser.add_argument("--judge", metavar="MODEL", help="which scores what was written")
+    add_seed(parser, "draws what is written; scoring draws nothing at random")
     add_threads(parser, "shares of the text")
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.judge is not None and options.written is None:
+        raise ValueError("--judge scores what is written: add --written N")
     name = named_model(options)
     model, tokenizer, chat, _ = load(name)
     if options.data is None:
@@ -53,4 +71,28 @@ def _run(options: argparse.Namespace) -> int:
     print(f"loss                {result.loss:.6f} nats a token")
     print(f"perplexity          {result.perplexity:.6f}")
     print(f"bits per character  {result.bits_per_character:.6f}")
+    if options.written is not None:
+        _show_written(options, model, tokenizer, text)
     return 0
+
+
+def _show_written(
+    options: argparse.Namespace,
+    model: LanguageModel | NgramLanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+) -> None:
+    """Print the measures of what a model writes after a text's first token."""
+    ids = tokenizer.encode(text)
+    rng = np.random.default_rng(options.seed)
+    drawn = np.fromiter(generate(model, ids[:1], options.written, rng), np.int64)
+    beside = ids[1 : len(drawn) + 1]
+    own, real = variety(drawn), variety(beside)
+    print(f"\ntokens              {f'{len(drawn)} written':<20}{len(beside)} of the text")
+    for n, of_own, of_real in zip(ORDERS, own.distinct, real.distinct, strict=True):
+        print(f"distinct {n}-grams    {of_own:.4f}              {of_real:.4f}")
+    print(f"repeated in {WITHIN}     {own.repeated:.4f}              {real.repeated:.4f}")
+    if options.judge is not None:
+        judge, words, *_ = load(options.judge)
+        found = score(judge, words, tokenizer.decode(drawn), options.threads or usual_workers())
+        print(f"bits per character  {found.bits_per_character:.4f}, by {options.judge}")
