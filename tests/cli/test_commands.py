@@ -21,7 +21,10 @@ from npllm.training.workers import Workers, usual_workers
 
 pytest_plugins = ["tiny_run"]
 
-COMMANDS = ("train", "generate", "evaluate", "inspect", "gradcheck", "certify", "atlas", "plot")
+COMMANDS = (
+    *("train", "generate", "evaluate", "inspect", "export", "compare"),
+    *("gradcheck", "certify", "atlas", "plot"),
+)
 
 
 def text_of(place):

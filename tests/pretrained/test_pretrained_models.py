@@ -329,5 +329,5 @@ def test_files_that_are_missing_or_broken(tmp_path, make_gpt):
 def test_what_transformers_has_not_is_not_written(tmp_path):
     with pytest.raises(TypeError, match="transformers has no LSTMLanguageModel"):
         write_config(LSTMLanguageModel(vocab_size=3, embed_size=2, hidden_size=2))
-    with pytest.raises(ValueError, match="must be float32 or float64, got complex128"):
+    with pytest.raises(ValueError, match="must be float32, float64 or int64, got complex128"):
         save_pretrained(tmp_path, GPT(3, 4, 6, 1, 2, dtype=np.complex128))
