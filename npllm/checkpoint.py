@@ -41,7 +41,7 @@ _MODEL_FILES = ("model.json", "model.safetensors")
 _FILES = (*_MODEL_FILES, "training.json", "training.safetensors")
 _NAME, _BEST = re.compile(r"checkpoint-([0-9]+)"), re.compile(r"best-[0-9]{8,}")
 # what a crash leaves, of earlier versions without the random part
-_UNFINISHED = re.compile(r"checkpoint-[0-9]+(\.[0-9a-f]{16})?\.tmp")
+_UNFINISHED = re.compile(r"(checkpoint|best)-[0-9]+(\.[0-9a-f]{16})?\.tmp")
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def tidy(latest: Path, previous: int | None = None) -> None:
         own = step_of(path) == previous or _is_alike(path, latest)
         if step_of(path) < step_of(latest) and own:
             path.rename(temporary_name(path))  # first: no half of it looks like a checkpoint
-    for path in directory.glob("checkpoint-*.tmp"):
+    for path in directory.glob("*.tmp"):
         if _UNFINISHED.fullmatch(path.name) and _is_folder(path):
             shutil.rmtree(path)
 

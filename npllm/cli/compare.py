@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from npllm.cli.evaluate import learned_text
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.text import load_text, split_text
-from npllm.training import LanguageModellingOptions, families
-from npllm.training.description import load_options
+from npllm.training import families
 
 _DESCRIPTION = """\
 Set models side by side on one text: bits per character, perplexity, time, memory and parameters, as
@@ -51,14 +51,9 @@ def _held_out(names: list[str]) -> str:
         OSError: a name is that of no run.
         ValueError: they held out others.
     """
-    texts = {}
-    for name in names:
-        options, digest = load_options(name)
-        if not isinstance(options, LanguageModellingOptions):
-            raise ValueError(f"{name} learned {options.TASK}: name a text, --data FILE")
-        texts[name] = (digest, options.held_out)
-        if texts[name] != texts[names[0]]:
+    options, digest = learned_text(names[0])
+    for name in names[1:]:
+        other, of_other = learned_text(name)
+        if (of_other, other.held_out) != (digest, options.held_out):
             raise ValueError(f"{names[0]} and {name} held out other texts: name one, --data FILE")
-    options, digest = load_options(names[0])
-    assert isinstance(options, LanguageModellingOptions)
     return split_text(options.read(digest), options.held_out)[1]

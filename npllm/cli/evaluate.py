@@ -14,8 +14,8 @@ from npllm.models import LanguageModel
 from npllm.ngram import NgramLanguageModel
 from npllm.text import Tokenizer, load_text, split_text
 from npllm.training import LanguageModellingOptions
-from npllm.training.counting import score
 from npllm.training.description import load_options
+from npllm.training.evaluation import score
 from npllm.training.workers import usual_workers
 from npllm.training.written import ORDERS, WITHIN, variety
 
@@ -60,9 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.data is None:
         if chat is not None:
             raise ValueError(f"{name} has no text of its own: name one, --data FILE")
-        recorded, digest = load_options(name)
-        if not isinstance(recorded, LanguageModellingOptions):
-            raise ValueError(f"{name} learned {recorded.TASK}: name a text, --data FILE")
+        recorded, digest = learned_text(name)
         _, text = split_text(recorded.read(digest), recorded.held_out)
     else:
         text = load_text(options.data)
@@ -74,6 +72,19 @@ def _run(options: argparse.Namespace) -> int:
     if options.written is not None:
         _show_written(options, model, tokenizer, text)
     return 0
+
+
+def learned_text(directory: str) -> tuple[LanguageModellingOptions, str]:
+    """Return the options of a run that learned a text, and the text's digest.
+
+    Raises:
+        OSError: there is no run, or it cannot be read.
+        ValueError: it learned something else; or as :func:`load_options`.
+    """
+    options, digest = load_options(directory)
+    if not isinstance(options, LanguageModellingOptions):
+        raise ValueError(f"{directory} learned {options.TASK}: name a text, --data FILE")
+    return options, digest
 
 
 def _show_written(

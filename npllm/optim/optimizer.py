@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ def check_range(
         raise ValueError(f"{name} must lie in [{low}, {high}{bracket}, got {value}")
 
 
-class Optimizer:
+class Optimizer(ABC):
     """An update rule over one vector, in place.
 
     A rule names the vectors it carries from step to step in ``carried``, and moves one piece of
@@ -105,6 +106,6 @@ class Optimizer:
         for name, array in state.items():
             self.state[name][...] = array
 
+    @abstractmethod
     def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
         """Move ``p`` and the carried pieces in place, given the gradient ``g``."""
-        raise NotImplementedError

@@ -201,8 +201,13 @@ class WhitespaceTokenizer(_Vocabulary):
 
         Args:
             text: where all words are taken from.
-            size: the vocabulary's, at most; 3 or more.
+            size: the vocabulary's, at most.
+
+        Raises:
+            ValueError: ``size`` has no room for a word beside the two marks.
         """
+        if size < 3:
+            raise ValueError(f"a vocabulary of lines needs 3 words or more, got {size}")
         counts = Counter(_words(text))
         for mark in (cls.END, cls.UNKNOWN):
             counts.pop(mark, None)

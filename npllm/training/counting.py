@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npllm import checkpoint, files
-from npllm.models import LanguageModel
 from npllm.ngram import NgramLanguageModel
 from npllm.text import Tokenizer, WhitespaceTokenizer, split_text
-from npllm.text.tokenizers import Ids, TrainedTokenizer
+from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training.description import describe
 from npllm.training.directory import new_directory
-from npllm.training.evaluation import Evaluation, evaluate, evaluate_at_once
+from npllm.training.evaluation import Evaluation, score
 from npllm.training.language_modelling import (
     LanguageModelling,
     LanguageModellingOptions,
     digest_of,
 )
 from npllm.training.metrics import new_record
-from npllm.training.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def count_run(directory: str | os.PathLike[str], options: LanguageModellingOptio
         )
         seconds = time.perf_counter() - start
         try:
-            held_out = evaluate_at_once(model, tokenizer, encoded(model, tokenizer, rest))
+            held_out = score(model, tokenizer, rest)
         except ValueError as error:
             raise ValueError(f"the held-out part: {error}, or set a larger held_out") from None
         describe(made, options, digest_of(text))
@@ -96,32 +94,3 @@ def end_of(tokenizer: Tokenizer) -> int | None:
     if not isinstance(tokenizer, WhitespaceTokenizer):
         return None
     return tokenizer.vocabulary.index(WhitespaceTokenizer.END)
-
-
-def score(
-    model: LanguageModel | NgramLanguageModel, tokenizer: Tokenizer, text: str, threads: int = 1
-) -> Evaluation:
-    """Return the measures of a text.
-
-    Args:
-        model: of any kind.
-        tokenizer: its own.
-        text: at least two tokens.
-        threads: processes that share the work, where there is more than a pass over tables.
-
-    Raises:
-        ValueError: the text is too short, or has characters that the vocabulary lacks.
-    """
-    if isinstance(model, NgramLanguageModel):
-        return evaluate_at_once(model, tokenizer, encoded(model, tokenizer, text))
-    with Workers(model, count=threads).working() as workers:
-        return evaluate(workers, tokenizer, tokenizer.encode(text))
-
-
-def encoded(model: NgramLanguageModel, tokenizer: Tokenizer, text: str) -> Ids:
-    """Return a text's ids, before the first of which a sentence ends if the model has sentences.
-
-    So its first word is scored like any other first word.
-    """
-    begin = "" if model.end is None or text.startswith("\n") else "\n"
-    return tokenizer.encode(begin + text)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npllm.models import LanguageModel
-from npllm.models.language_model import Predictor
+from npllm.ngram import NgramLanguageModel
 from npllm.text.tokenizers import Ids, Tokenizer
 from npllm.training.shares import slices
 from npllm.training.workers import Workers
@@ -76,20 +76,29 @@ def _checked_characters(tokenizer: Tokenizer, ids: Ids) -> int:
     return characters
 
 
-def evaluate_at_once(model: Predictor, tokenizer: Tokenizer, ids: Ids) -> Evaluation:
-    """Score a text's tokens from the second to the last, as one stream: of a model of n-grams.
+def score(
+    model: LanguageModel | NgramLanguageModel, tokenizer: Tokenizer, text: str, threads: int = 1
+) -> Evaluation:
+    """Return the measures of a text.
 
     Args:
-        model: whose result for a word needs little memory.
-        tokenizer: tells the tokens' characters.
-        ids: the text, at least two tokens.
+        model: of any kind.
+        tokenizer: its own.
+        text: at least two tokens.
+        threads: processes that share the work, where there is more than a pass over tables.
 
     Raises:
-        ValueError: the text has fewer than two tokens, or than two characters.
+        ValueError: the text is too short, or has characters that the vocabulary lacks.
     """
-    characters = _checked_characters(tokenizer, ids)
-    nats, _ = model.score(ids[None, :-1], ids[None, 1:])
-    return Evaluation(nats, len(ids) - 1, characters)
+    if isinstance(model, NgramLanguageModel):  # as one stream: a word takes little memory
+        # where there are sentences one ends before the first word, which so is scored, too
+        begin = "" if model.end is None or text.startswith("\n") else "\n"
+        ids = tokenizer.encode(begin + text)
+        characters = _checked_characters(tokenizer, ids)
+        nats, _ = model.score(ids[None, :-1], ids[None, 1:])
+        return Evaluation(nats, len(ids) - 1, characters)
+    with Workers(model, count=threads).working() as workers:
+        return evaluate(workers, tokenizer, tokenizer.encode(text))
 
 
 def evaluate(

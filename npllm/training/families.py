@@ -17,8 +17,7 @@ from npllm.figures import new_figure, save_figure
 from npllm.loading import load
 from npllm.ngram import NgramLanguageModel
 from npllm.threads import blas_held
-from npllm.training.counting import score
-from npllm.training.evaluation import Evaluation
+from npllm.training.evaluation import Evaluation, score
 from npllm.training.metrics import read_metrics
 
 

@@ -92,3 +92,14 @@ def test_what_was_kept_lasts_until_there_is_better(create, losses, monkeypatch):
         finish(run)
     assert model_directory(run.directory).name == "best-00000004"
     assert not list(run.directory.glob("*.tmp"))
+
+
+def test_what_a_crash_left_of_it_is_tidied_up(create, losses):
+    run = create(patience=2, steps=16, eval_every=2)
+    advance(run, 2)
+    left, other = run.directory / f"best-00000002.{'0' * 16}.tmp", run.directory / "best.tmp"
+    for path in (left, other):
+        path.mkdir()
+    Run.resume(run.directory)
+    assert not left.exists()
+    assert other.exists()  # which is somebody's
