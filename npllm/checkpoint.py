@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,7 +27,9 @@ from npllm.files import (
     write_json,
 )
 from npllm.layers.arrays import Array
-from npllm.models import MODELS, LanguageModel
+from npllm.models import KINDS, LanguageModel, Trainable
+from npllm.models.classifier import Classifier
+from npllm.models.translator import Translator
 from npllm.ngram import NGRAM, NgramLanguageModel
 from npllm.safetensors_file import load_weights as load_weights
 from npllm.safetensors_file import save_weights as save_weights
@@ -50,7 +52,7 @@ def save_checkpoint(
     directory: Path,
     step: int,
     *,
-    model: LanguageModel | NgramLanguageModel,
+    model: Trainable | NgramLanguageModel,
     vocabularies: Mapping[str, TrainedTokenizer],
     arrays: Mapping[str, Array],
     values: Mapping[str, object],
@@ -78,7 +80,7 @@ def save_checkpoint(
     if isinstance(model, NgramLanguageModel):
         kind, dtype, weights = NGRAM, np.dtype(np.float64), model.arrays
     else:
-        kind = next(name for name, model_class in MODELS.items() if isinstance(model, model_class))
+        kind = next(name for name, known in KINDS.items() if isinstance(model, known))
         dtype, weights = model.parameters.vector.dtype, model.parameters
     header = {"format": FORMAT, "version": VERSION}
     described = {
@@ -256,14 +258,23 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
 def load_model(
     directory: str | os.PathLike[str],
 ) -> tuple[LanguageModel | NgramLanguageModel, TrainedTokenizer]:
-    """Return a language model and its tokenizer: see :func:`load_model_and_vocabularies`."""
+    """Return a language model and its tokenizer: see :func:`load_model_and_vocabularies`.
+
+    Raises:
+        ValueError: the run's model is no language model.
+    """
     model, vocabularies = load_model_and_vocabularies(directory)
-    return model, vocabularies["tokenizer"]
+    others: dict[type[Any], str] = {Classifier: "classify", Translator: "translate"}
+    for kind, use in others.items():
+        if isinstance(model, kind):
+            name = kind.__name__.lower()
+            raise ValueError(f"{directory} holds a {name}, no language model: npllm {use} asks it")
+    return cast("LanguageModel | NgramLanguageModel", model), vocabularies["tokenizer"]
 
 
 def load_model_and_vocabularies(
     directory: str | os.PathLike[str],
-) -> tuple[LanguageModel | NgramLanguageModel, dict[str, TrainedTokenizer]]:
+) -> tuple[Trainable | NgramLanguageModel, dict[str, TrainedTokenizer]]:
     """Return the model of a run, the best that it kept or the latest, and its tokenizers by name.
 
     Raises:
@@ -276,10 +287,10 @@ def load_model_and_vocabularies(
         if described["dtype"] not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {described['dtype']}")
         counted, config = described["model"] == NGRAM, dict(described["config"])
-        trained: LanguageModel | None = None
+        trained: Trainable | None = None
         if not counted:
-            kind, dtype = MODELS[described["model"]], np.dtype(described["dtype"])
-            trained = kind(**config, seed=None, dtype=dtype)
+            make = KINDS[described["model"]]
+            trained = make(**config, seed=None, dtype=np.dtype(described["dtype"]))
         names = described.get("vocabularies", ["tokenizer"])
         if not isinstance(names, list):
             raise ValueError(f"vocabularies must be a list of names, got {names!r:.80}")

@@ -14,13 +14,13 @@ import numpy as np
 
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
-from npllm.models.language_model import Predictor
+from npllm.models.language_model import Writer
 from npllm.sampling import Sampling, check_logits
 from npllm.text.tokenizers import Ids
 
 
 def generate(
-    model: Predictor,
+    model: Writer,
     prompt: Ids,
     tokens: int,
     rng: np.random.Generator,
@@ -49,7 +49,7 @@ def generate(
 
 
 def generate_batch(
-    model: Predictor,
+    model: Writer,
     prompts: Sequence[Ids],
     tokens: int,
     rngs: Sequence[np.random.Generator],
@@ -88,7 +88,7 @@ def generate_batch(
 
 
 def _generate(
-    model: Predictor,
+    model: Writer,
     prompts: Sequence[Ids],
     tokens: int,
     rngs: Sequence[np.random.Generator],
@@ -116,7 +116,7 @@ def _generate(
 class _Reader:
     """Feeds a model what it has not read, and begins anew where it has no more positions."""
 
-    def __init__(self, model: Predictor, cached: bool) -> None:
+    def __init__(self, model: Writer, cached: bool) -> None:
         self.model, self.cached = model, cached
         self.state: Any = None
         self.read_up_to: list[int] = []
@@ -161,13 +161,14 @@ class Beam(NamedTuple):
 
 
 def beam_search(
-    model: Predictor,
+    model: Writer,
     prompt: Ids,
     tokens: int,
     beams: int,
     *,
     stop: Collection[int] = (),
     length_penalty: float = 0.0,
+    state: object = None,
 ) -> list[Beam]:
     """Return the likeliest continuations that a search of some width finds, the best first.
 
@@ -183,6 +184,7 @@ def beam_search(
         length_penalty: a finished one is ranked by its log-probability over its length to this
             power (Wu et al., "Google's Neural Machine Translation System" (2016), section 7, in
             its simple form); 0 ranks by the probability itself.
+        state: that the model begins with, of one row: a translator's is what it read.
 
     Raises:
         ValueError: the prompt is empty, ``beams`` is below 1, or the context of the model is too
@@ -204,7 +206,6 @@ def beam_search(
     finished: list[Beam] = []
     alive = [Beam([], 0.0)]
     ids: Any = np.asarray(prompt)[None]
-    state: Any = None
     for _ in range(tokens):
         logits, state = model.predict(ids, state, last=True)
         check_logits(logits)
@@ -224,8 +225,10 @@ def beam_search(
         if not alive:
             break
         worst = sorted(map(rank, finished))[-beams:][:1]
-        if len(finished) >= beams and length_penalty == 0 and max(map(rank, alive)) <= worst[0]:
-            break  # what is alive only grows less likely
+        # what is alive only grows less likely, and is ranked by no more than all of the tokens
+        hope = max(beam.log_probability for beam in alive) / max(tokens, 1) ** length_penalty
+        if len(finished) >= beams and hope <= worst[0]:
+            break
         state = model.rows_of_state(state, rows)
         ids = np.array([[beam.ids[-1]] for beam in alive])
     return sorted([*finished, *alive], key=rank, reverse=True)[:beams]

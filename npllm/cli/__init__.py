@@ -15,6 +15,7 @@ import npllm
 from npllm.cli import (
     atlas,
     certify,
+    classify,
     compare,
     evaluate,
     export,
@@ -23,6 +24,7 @@ from npllm.cli import (
     inspect,
     plot,
     train,
+    translate,
 )
 from npllm.cli.flags import flags_of, given_words, with_flags
 from npllm.cli.parser import CommandParser, Parser, formatter, parse
@@ -67,6 +69,8 @@ def make_parser() -> Parser:
         inspect,
         export,
         compare,
+        classify,
+        translate,
         gradcheck,
         certify,
         atlas,

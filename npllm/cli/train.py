@@ -6,10 +6,8 @@ import argparse
 import os
 import signal
 import sys
-import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -20,18 +18,21 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from npllm.checkpoint import load_model
-from npllm.cli.flags import flag_of, with_flags
+from npllm.cli.flags import flag_of
 from npllm.cli.generate import write
-from npllm.cli.parser import Commands, add_command, counted, number, positive, seed
+from npllm.cli.parser import Commands, add_command, counted, seed
+from npllm.cli.train_options import METAVARS, USUAL, add_options, given, task_of
 from npllm.models import MODELS
 from npllm.models.language_model import Predictor
 from npllm.ngram import NGRAM
 from npllm.sampling import Sampling
 from npllm.text.tokenizers import TrainedTokenizer
-from npllm.training import LanguageModellingOptions, Run, RunOptions
+from npllm.training import LanguageModellingOptions, Run
+from npllm.training.classification import ClassificationOptions
 from npllm.training.counting import count_run
 from npllm.training.description import load_options
 from npllm.training.options import RESUMABLE
+from npllm.training.translation import TranslationOptions
 
 Made = TypeVar("Made")
 
@@ -52,16 +53,10 @@ bits as if it had never been stopped.
   npllm train --model gpt --layers 4 --heads 4 --width 128 --context 64
   npllm train --from runs/lstm-1 --data letters.txt    go on from its weights, on another text
   npllm train --model ngram --order 5           count, in one pass
+  npllm train --task classification --data reviews.tsv    learn to tell labels
+  npllm train --task translation --source a.txt --target b.txt    learn to translate
   mpiexec -n 4 npllm train --batch-size 64      on four ranks of MPI: pip install '.[mpi]'
 """
-
-_METAVARS = {"data": "FILE", "from_": "MODEL"}
-_GROUPS = {
-    "text": "step 1, the text",
-    "model": "steps 2 to 4, the model",
-    "optimizer": "step 5, the update",
-    "run": "the run",
-}
 
 
 def add(commands: Commands) -> None:
@@ -77,33 +72,11 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--sample", type=seed, default=400, metavar="N", help="tokens to write at the end, 0: none"
     )
-    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
-    hints = typing.get_type_hints(LanguageModellingOptions)
-    of_every_run = {option.name for option in fields(RunOptions)}
-    flags = {option.name: flag_of(option.name) for option in fields(LanguageModellingOptions)}
-    # the task's own come first
-    for option in sorted(fields(LanguageModellingOptions), key=lambda o: o.name in of_every_run):
-        assert option.default is not MISSING
-        kind, text = hints[option.name], with_flags(option.metadata["help"], flags)
-        if option.default is not None:
-            text += f" (default: {'no' if option.default is False else option.default})"
-        arguments: dict[str, Any] = {"help": text, "default": None, "dest": option.name}
-        if kind is bool:
-            arguments["action"] = argparse.BooleanOptionalAction
-        elif option.metadata["choices"]:
-            arguments["choices"] = option.metadata["choices"]
-        elif option.name in _METAVARS:
-            arguments["metavar"] = _METAVARS[option.name]
-        elif kind is float:
-            arguments |= {"type": number, "metavar": "X"}
-        else:
-            integer = seed if option.name == "seed" else positive
-            arguments |= {"type": integer, "metavar": "N"}
-        groups[option.metadata["group"]].add_argument(flags[option.name], **arguments)
+    add_options(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.resume is None and options.model == NGRAM:
+    if options.resume is None and options.task in (None, USUAL) and options.model == NGRAM:
         return _count(options)
     if options.world is not None and (options.threads or 1) > 1:
         raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
@@ -127,8 +100,14 @@ def _run(options: argparse.Namespace) -> int:
             raise
     if run.step < run.options.steps:
         print(f"the validation loss has not fallen for {run.options.patience} validations: ended")
-    model, tokenizer = load_model(run.directory)  # the best, where that was kept
-    _show(options, model, tokenizer, run.directory, run.options.seed)
+    if isinstance(run.options, LanguageModellingOptions):
+        model, tokenizer = load_model(run.directory)  # the best, where that was kept
+        _show(options, model, tokenizer, run.directory, run.options.seed)
+    else:
+        use = {ClassificationOptions: "classify", TranslationOptions: "translate"}[
+            type(run.options)
+        ]
+        print(f"\nHow well it does on the rest: npllm {use} {run.directory} --test")
     return 0
 
 
@@ -165,27 +144,21 @@ def _show(
     print(f"\nMore of it: npllm generate {directory} --tokens 500")
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of a run that were named on the command line."""
-    names = [option.name for option in fields(LanguageModellingOptions)]
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
-
-
 def _create(options: argparse.Namespace) -> Run:
-    given = _given(options)
-    if "from_" in given and "model" in given:
-        raise ValueError(f"--from {given['from_']} is a model: leave out --model")
-    model = given.get("model", LanguageModellingOptions.model)
-    if given.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
-        raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
+    if task_of(options) is LanguageModellingOptions:
+        named = given(options, LanguageModellingOptions)
+        if "from_" in named and "model" in named:
+            raise ValueError(f"--from {named['from_']} is a model: leave out --model")
+        model = named.get("model", LanguageModellingOptions.model)
+        if named.get("tie_weights") is False and "tie_weights" not in MODELS[model].CHOICES:
+            raise ValueError(f"{model}'s head is its embedding: leave out --no-tie-weights")
     return _in_new_directory(options, partial(Run.create, world=options.world))
 
 
-def _in_new_directory(
-    options: argparse.Namespace, create: Callable[[Path, LanguageModellingOptions], Made]
-) -> Made:
+def _in_new_directory(options: argparse.Namespace, create: Callable[[Path, Any], Made]) -> Made:
     """Return what is created in the directory that was named, or in the next free one."""
-    chosen = LanguageModellingOptions(**_given(options))
+    kind = task_of(options)
+    chosen: Any = kind(**given(options, kind))
     if options.out is not None:
         if not Path(options.out).name:
             raise ValueError(f"--out must name a new directory, got {options.out}")
@@ -208,8 +181,10 @@ def _resume(options: argparse.Namespace) -> Run:
     if options.out is not None:
         raise ValueError("--resume goes on in its own directory: leave out --out")
     recorded, _ = load_options(options.resume)
-    for name, value in _given(options).items():
-        flag, same = flag_of(name), os.path.abspath(value) if name in _METAVARS else value
+    if options.task not in (None, recorded.TASK):
+        raise ValueError(f"{options.resume} learns {recorded.TASK}: leave out --task")
+    for name, value in given(options, type(recorded)).items():
+        flag, same = flag_of(name), os.path.abspath(value) if name in METAVARS else value
         if name not in RESUMABLE and same != getattr(recorded, name):
             own = getattr(recorded, name)
             was = f"{flag}={own}" if own is not None else f"the default of {flag}"
@@ -266,9 +241,10 @@ def _progress(run: Run) -> Iterator[int]:
                         f"step {record['step']:>{len(str(total))}}"
                         f"  train loss {record['train_loss']:.4f}"
                         f"  validation loss {record['val_loss']:.4f}"
-                        f"  perplexity {record['val_perplexity']:.3f}"
-                        f"  bits per character {record['val_bits_per_character']:.4f}"
                     )
+                    for name in run.task.metrics[1:]:
+                        digits = 3 if name == "perplexity" else 4
+                        line += f"  {name.replace('_', ' ')} {record[f'val_{name}']:.{digits}f}"
                     tqdm.write(line, file=sys.stdout)
             yield step.step
 

@@ -54,6 +54,10 @@ from npllm.layers.norm import (
     rms_norm_forward,
 )
 from npllm.layers.positions import alibi_bias, alibi_slopes, sinusoidal_positions
+from npllm.layers.projected_attention import (
+    projected_attention_backward,
+    projected_attention_forward,
+)
 from npllm.layers.rotary import (
     rotary_backward,
     rotary_forward,
@@ -105,6 +109,8 @@ __all__ = [
     "multi_head_attention_backward",
     "multi_head_attention_forward",
     "one_hot",
+    "projected_attention_backward",
+    "projected_attention_forward",
     "relu_backward",
     "relu_forward",
     "rms_norm_backward",

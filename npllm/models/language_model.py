@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from npllm.layers.arrays import Array, Ids
 from npllm.models.parameters import Parameters
-
-
-class LossAndGradients(NamedTuple):
-    """What training needs of a batch; all sums, so that shards of a batch simply add.
-
-    Attributes:
-        loss: the summed loss in nats.
-        gradients: the gradients of that sum.
-        tokens: how many targets it is over.
-        state: the final state, for the next stretch of the same sequences: arrays whose second
-            axis is the batch; None of a model that carries none.
-    """
-
-    loss: float
-    gradients: Parameters
-    tokens: int
-    state: tuple[Array, ...] | None
+from npllm.models.trainable import LossAndGradients, Trainable
 
 
 class Views(NamedTuple):
@@ -41,21 +25,12 @@ class Views(NamedTuple):
     gates: tuple[Array, ...] = ()
 
 
-class Predictor(Protocol):
-    """Logits of the next token: what evaluation, generation and inspection need.
-
-    Attributes:
-        config: what the model is, for JSON.
-    """
-
-    config: dict[str, Any]
+class Writer(Protocol):
+    """What writes on, token by token: what generation needs of a model."""
 
     @property
     def context(self) -> int | None:
         """How many positions it has; None where there is no end to them."""
-
-    def forward(self, ids: npt.ArrayLike) -> tuple[Array, Any]:
-        """Return the logits (B, T, V) and what :meth:`views` looks at."""
 
     def predict(
         self,
@@ -70,30 +45,33 @@ class Predictor(Protocol):
         They are (B, T, V), or (B, 1, V) of each row's last token.
         """
 
+    def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
+        """Return the state of some of the batch's rows, in any order, repeated or not."""
+
+
+class Predictor(Writer, Protocol):
+    """Logits of the next token of a text: what evaluation and inspection need.
+
+    Attributes:
+        config: what the model is, for JSON.
+    """
+
+    config: dict[str, Any]
+
+    def forward(self, ids: npt.ArrayLike) -> tuple[Array, Any]:
+        """Return the logits (B, T, V) and what :meth:`views` looks at."""
+
     def score(
         self, ids: npt.ArrayLike, targets: npt.ArrayLike, state: Any = None
     ) -> tuple[float, Any]:
         """Return the summed cross-entropy of the targets and the state, without dropout."""
 
-    def rows_of_state(self, state: Any, rows: npt.ArrayLike | slice) -> Any:
-        """Return the state of some of the batch's rows, in any order, repeated or not."""
-
     def views(self, cache: Any) -> Views:
         """Return what there is to see of what :meth:`forward` returned the cache of."""
 
 
-class LanguageModel(Predictor, Protocol):
-    """A model that is trained by its gradients.
-
-    Attributes:
-        config: what the model was made with, for JSON.
-        parameters: its state dict, in one vector.
-    """
-
-    parameters: Parameters
-
-    # the arguments that a training run chooses, each an option of its task
-    CHOICES: ClassVar[tuple[str, ...]]
+class LanguageModel(Predictor, Trainable, Protocol):
+    """A model that is trained by its gradients, and goes on from what it read."""
 
     def forward(
         self, ids: npt.ArrayLike, state: Any = None, *, rng: np.random.Generator | None = None
@@ -117,20 +95,10 @@ class LanguageModel(Predictor, Protocol):
         The gradients are added to ``gradients`` where these are given.
         """
 
-    def initial_state(self, batch: int, /) -> tuple[Array, ...] | None:
-        """Return the state in which training begins a batch of sequences.
-
-        It is arrays whose second axis is the batch; None of a model that carries none on from one
-        stretch of the sequences to the next.
-        """
-
-    def activations(self, batch: int, steps: int, /) -> int:
-        """Return how many numbers a layer computes at a time, which workers can share."""
-
-    def rows_of_draws(
-        self, rng: np.random.Generator, batch: int, rows: slice, /
-    ) -> np.random.Generator:
-        """Return what draws for some of the batch's rows as ``rng`` would for all of them."""
+    def score(
+        self, ids: npt.ArrayLike, targets: npt.ArrayLike, state: Any = None
+    ) -> tuple[float, Any]:
+        """Return the summed cross-entropy of the targets and the state, without dropout."""
 
 
 def check_sizes(sizes: Mapping[str, int]) -> dict[str, int]:

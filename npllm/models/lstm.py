@@ -27,13 +27,13 @@ from npllm.layers.linear import LinearCache
 from npllm.layers.lstm import LSTMCache, lstm_gates
 from npllm.layers.lstm_cell import State
 from npllm.models.language_model import (
-    LossAndGradients,
     Views,
     check_options,
     check_sizes,
     last_tokens,
 )
 from npllm.models.parameters import Parameters
+from npllm.models.trainable import LossAndGradients
 
 
 class InputCache(NamedTuple):

@@ -31,9 +31,10 @@ from npllm.layers.embedding import EmbeddingCache
 from npllm.layers.growing import GrowingPair
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import Rotary
-from npllm.models.language_model import LossAndGradients, Views, last_tokens
+from npllm.models.language_model import Views, last_tokens
 from npllm.models.parameters import Parameters
 from npllm.models.places import Memory, placed
+from npllm.models.trainable import LossAndGradients
 
 # Attention comes in tiles where a head's scores leave the cache (T = 512), for tiles are faster
 # then; and, for the memory, where a block's are over 64 MB in float32 and a head's worth a tile.

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from npllm.files import Json
 from npllm.text.bpe import BytePairTokenizer
+from npllm.text.chinese import JiebaTokenizer
 from npllm.text.tokenizers import (
     CharacterTokenizer,
+    LabelTokenizer,
     TrainedTokenizer,
     WhitespaceTokenizer,
     WordTokenizer,
     check_header,
+)
+
+_KINDS = (
+    CharacterTokenizer,
+    WordTokenizer,
+    JiebaTokenizer,
+    WhitespaceTokenizer,
+    LabelTokenizer,
 )
 
 
@@ -23,7 +33,7 @@ def tokenizer_from_dict(saved: Json) -> TrainedTokenizer:
     kind, vocabulary = saved.get("kind"), saved.get("vocabulary")
     if kind == BytePairTokenizer.kind:
         return BytePairTokenizer.from_dict(saved)
-    kinds = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer, WhitespaceTokenizer)}
+    kinds = {kind.kind: kind for kind in _KINDS}
     if kind not in kinds or not isinstance(vocabulary, list):
         known = ", ".join([*kinds, BytePairTokenizer.kind])
         raise ValueError(f"the tokenizer must be one of {known}, got {kind!r}")

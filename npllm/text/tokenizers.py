@@ -98,6 +98,7 @@ class CharacterTokenizer(_Vocabulary):
         codes = _codes("".join(vocabulary))
         self._order = np.argsort(codes)
         self._sorted_codes = codes[self._order]
+        self.characters = frozenset(self.vocabulary)
 
     @classmethod
     def train(cls, text: str) -> CharacterTokenizer:
@@ -135,6 +136,12 @@ class WordTokenizer(_Vocabulary):
     def __init__(self, vocabulary: Sequence[str]) -> None:
         super().__init__(vocabulary)
         self._ids = {token: i for i, token in enumerate(self.vocabulary)}
+        self.characters = frozenset(token for token in self.vocabulary if len(token) == 1)
+
+    @staticmethod
+    def pieces(text: str) -> Iterable[str]:
+        """Return the words of a text, and what stands between, which together are the text."""
+        return WordTokenizer.PIECES.findall(text)
 
     @classmethod
     def train(cls, text: str, size: int = 10_000, alphabet: str | None = None) -> WordTokenizer:
@@ -153,7 +160,7 @@ class WordTokenizer(_Vocabulary):
             raise ValueError(
                 f"a vocabulary of {size} cannot hold the text's {len(characters)} characters"
             )
-        counts = Counter(piece for piece in cls.PIECES.findall(text) if len(piece) > 1)
+        counts = Counter(piece for piece in cls.pieces(text) if len(piece) > 1)
         frequent = sorted((-n, word) for word, n in counts.items() if n > 1)
         return cls([*characters, *(word for _, word in frequent[: size - len(characters)])])
 
@@ -164,7 +171,7 @@ class WordTokenizer(_Vocabulary):
             ValueError: a character is not in the vocabulary; the message names it.
         """
         ids: list[int] = []
-        for piece in self.PIECES.findall(text):
+        for piece in self.pieces(text):
             tokens = (piece,) if piece in self._ids else piece
             try:
                 ids.extend(self._ids[token] for token in tokens)
@@ -243,6 +250,28 @@ class WhitespaceTokenizer(_Vocabulary):
         end = self._ids[self.END]
         words = (super(WhitespaceTokenizer, self).decode([i]) if i != end else "\n" for i in ids)
         return "".join(word if word == "\n" else f"{word} " for word in words)
+
+
+class LabelTokenizer(_Vocabulary):
+    """The names of classes: a label is one token.
+
+    >>> LabelTokenizer(["negative", "positive"]).encode("positive").tolist()
+    [1]
+    """
+
+    kind = "labels"
+
+    def encode(self, text: str) -> Ids:
+        """Return the id of a label.
+
+        Raises:
+            ValueError: there is no such label.
+        """
+        if text not in self.vocabulary:
+            raise ValueError(
+                f"there is no label {text!r:.80}; there are {', '.join(self.vocabulary)}"
+            )
+        return np.array([self.vocabulary.index(text)])
 
 
 def check_header(saved: Json) -> dict[str, Json]:

@@ -7,14 +7,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from npllm import files
+from npllm.training.classification import ClassificationOptions
 from npllm.training.language_modelling import LanguageModellingOptions
 from npllm.training.options import RunOptions
+from npllm.training.translation import TranslationOptions
 
 FORMAT = "npllm-run"
 VERSION = 1
 
 # Before there were several, runs said nothing of their task.
-TASKS: dict[str, type[RunOptions]] = {LanguageModellingOptions.TASK: LanguageModellingOptions}
+TASKS: dict[str, type[RunOptions]] = {
+    kind.TASK: kind
+    for kind in (LanguageModellingOptions, ClassificationOptions, TranslationOptions)
+}
 _FIRST = LanguageModellingOptions.TASK
 
 

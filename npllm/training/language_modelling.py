@@ -15,14 +15,13 @@ from npllm.files import Json
 from npllm.models import MODELS, LanguageModel
 from npllm.ngram import NGRAM, SMOOTHINGS, NgramLanguageModel
 from npllm.text import (
-    BytePairTokenizer,
     ContiguousBatches,
     ShuffledWindows,
-    WhitespaceTokenizer,
     load_text,
     split_text,
 )
-from npllm.text.tokenizers import CharacterTokenizer, Ids, TrainedTokenizer, WordTokenizer
+from npllm.text.made import SIZED, make_tokenizer
+from npllm.text.tokenizers import Ids, TrainedTokenizer
 from npllm.training.evaluation import evaluate
 from npllm.training.options import RunOptions, option
 from npllm.training.workers import Workers
@@ -64,10 +63,10 @@ class LanguageModellingOptions(RunOptions):
     tokenizer: str = option(
         "character",
         "text",
-        "what a token is: a character; a frequent word, with rare ones spelled out; a frequent "
-        "piece of a word, in bytes (bpe); or whatever white space sets apart in a line, rare ones "
-        "being unknown",
-        ("character", "word", "bpe", "whitespace"),
+        "what a token is: a character; a frequent word, with rare ones spelled out, in Chinese too "
+        "(jieba); a frequent piece of a word, in bytes (bpe); or whatever white space sets apart "
+        "in a line, rare ones being unknown",
+        ("character", "word", "jieba", "bpe", "whitespace"),
     )
     vocab_size: int = option(10_000, "text", "tokens at most, for words and bpe")
     embed_size: int = option(256, "model", "width E of the embedding, of lstm")
@@ -121,7 +120,7 @@ class LanguageModellingOptions(RunOptions):
         for name in _OF_A_MODEL if self.from_ is not None else ():
             if getattr(self, name) != getattr(type(self), name):
                 raise ValueError(f"{name} must be left out: with from_ it is the model's own")
-        self.check_effect("vocab_size", self.tokenizer, ["word", "bpe", "whitespace"])
+        self.check_effect("vocab_size", self.tokenizer, [*SIZED])
         for name in ("order", "smoothing", "k"):
             self.check_effect(name, self.model, [NGRAM])
         if self.model == NGRAM:
@@ -220,13 +219,7 @@ class LanguageModellingOptions(RunOptions):
 
     def make_tokenizer(self, train: str, text: str) -> TrainedTokenizer:
         """Return the tokenizer: words of the training part, characters of the whole text."""
-        if self.tokenizer == "whitespace":
-            return WhitespaceTokenizer.train(train, self.vocab_size)
-        if self.tokenizer == "bpe":
-            return BytePairTokenizer.train(train, self.vocab_size)
-        if self.tokenizer == "word":
-            return WordTokenizer.train(train, self.vocab_size, alphabet=text)
-        return CharacterTokenizer.train(text)
+        return make_tokenizer(self.tokenizer, train, text, self.vocab_size)
 
     def model_config(self, vocab_size: int) -> dict[str, Json]:
         """Return what the model is made with; what is None is left to it."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npllm.models import LanguageModel
+from npllm.models import Trainable
 from npllm.optim import (
     SGD,
     Adam,
@@ -173,7 +173,7 @@ class RunOptions(ABC):
             ValueError: they are too few, or have another digest.
         """
 
-    def make_optimizer(self, model: LanguageModel) -> Optimizer:
+    def make_optimizer(self, model: Trainable) -> Optimizer:
         """Return the update rule of a model's parameters."""
         p, decay = model.parameters, self.weight_decay
         if self.optimizer == "sgd":
@@ -189,3 +189,12 @@ class RunOptions(ABC):
         if self.schedule == "step":
             return step_decay(self.lr, self.decay_every, self.decay)
         return warmup_cosine(self.lr, int(self.warmup * self.steps), self.steps, self.lr / 100)
+
+
+def check_parts(held_out: float, test: float, what: str) -> None:
+    """Raise ValueError unless two shares are positive and leave something to learn from."""
+    if not (held_out > 0 and test > 0 and held_out + test < 1):
+        raise ValueError(
+            f"held_out and test must be above 0 and leave {what} to learn from, got {held_out} and "
+            f"{test}"
+        )

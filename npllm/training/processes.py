@@ -21,7 +21,7 @@ import numpy as np
 
 from npllm.heap import keep_freed_memory
 from npllm.layers.arrays import Array
-from npllm.models import LanguageModel
+from npllm.models import Trainable
 from npllm.optim import Optimizer
 from npllm.threads import blas_held
 from npllm.training.shares import Piece, Recipe, Result, Share, SharedMemory, quietly, slices
@@ -61,7 +61,7 @@ class Plan:
     vectors: SharedVectors
     count: int
 
-    def share(self, rank: int, model: LanguageModel | None = None) -> Share:
+    def share(self, rank: int, model: Trainable | None = None) -> Share:
         """Return a worker's share, of a model that is made where none is given."""
         rule = self.recipe.rule
         if model is None:
@@ -90,7 +90,7 @@ class Processes:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Trainable,
         optimizer: Optimizer | None,
         count: int,
         start_method: str | None = None,

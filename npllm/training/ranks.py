@@ -22,7 +22,7 @@ import numpy as np
 
 from npllm.heap import keep_freed_memory
 from npllm.layers.arrays import Array
-from npllm.models import LanguageModel
+from npllm.models import Trainable
 from npllm.optim import Optimizer
 from npllm.threads import blas_held
 from npllm.training.shares import Piece, Recipe, Result, Share, quietly, slices
@@ -200,7 +200,7 @@ class Collective:
 def make_share(
     communicator: Intracomm,
     recipe: Recipe,
-    model: LanguageModel | None = None,
+    model: Trainable | None = None,
     optimizer: Optimizer | None = None,
 ) -> Share:
     """Return a rank's share, by all ranks at once; rank 0 has the model and the optimizer."""
@@ -242,7 +242,7 @@ class Ranks:
         world: the ranks.
     """
 
-    def __init__(self, model: LanguageModel, optimizer: Optimizer | None, world: World) -> None:
+    def __init__(self, model: Trainable, optimizer: Optimizer | None, world: World) -> None:
         self._optimizer, self._world = optimizer, world
         self.share = Share(model)
         self._started = False

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from npllm import checkpoint, files
 from npllm.layers.arrays import Array
-from npllm.models import LanguageModel
+from npllm.models import Trainable
 from npllm.ngram import NgramLanguageModel
 from npllm.training.description import describe, load_options
 from npllm.training.directory import check_free, new_directory
@@ -80,7 +80,7 @@ class Run:
         directory: Path,
         options: RunOptions,
         task: Task,
-        model: LanguageModel,
+        model: Trainable,
         rng: np.random.Generator,
         world: World | None = None,
     ) -> None:
@@ -344,9 +344,9 @@ class Run:
         """Return the mean loss of the next batch, without dropout."""
         batch = self.task.batches[self.step]
         with np.errstate(over="ignore", invalid="ignore"):
-            state = self._state if batch.continues else None
-            score: Callable[..., tuple[float, Any]] = self.model.score  # of whatever a batch holds
-            loss, _ = score(*batch.arguments, state)
+            goes_on = batch.continues and self._state is not None
+            state = {"state": self._state} if goes_on else {}
+            loss, _ = self.model.score(*batch.arguments, **state)
         return loss / batch.counted
 
     def _record(self, norm: float, tokens: int, seconds: float, *, validate: bool) -> Record:
@@ -388,7 +388,7 @@ class Run:
         return f"training diverged at step {step}, {what}: {lower}{kept}"
 
 
-def _with_threads(options: RunOptions, task: Task, model: LanguageModel) -> RunOptions:
+def _with_threads(options: RunOptions, task: Task, model: Trainable) -> RunOptions:
     """Return the options with as many threads as are worth it, where nobody says how many."""
     if options.threads is not None:
         return options

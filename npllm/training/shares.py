@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npllm.layers.arrays import Array
-from npllm.models import LanguageModel, LossAndGradients
+from npllm.models import Trainable
 from npllm.models.parameters import Parameters
 from npllm.optim import Optimizer
 
@@ -31,7 +31,7 @@ class Batch(Protocol):
 
     @property
     def arguments(self) -> tuple[npt.NDArray[np.generic], ...]:
-        """What the model takes of it, before a state and a Generator; their first axis is B."""
+        """What the model takes of it; their first axis is B."""
 
     @property
     def continues(self) -> bool:
@@ -79,15 +79,15 @@ class Recipe(NamedTuple):
     rule: Optimizer | None
 
     @classmethod
-    def of(cls, model: LanguageModel, optimizer: Optimizer | None) -> Recipe:
+    def of(cls, model: Trainable, optimizer: Optimizer | None) -> Recipe:
         """Return that of a model and an optimizer."""
         vector = model.parameters.vector
         rule = None if optimizer is None else optimizer.over(vector[:0], {})
         return cls(type(model), model.config, vector.dtype, rule)
 
-    def model(self) -> LanguageModel:
+    def model(self) -> Trainable:
         """Return the model, its parameters not drawn."""
-        made: LanguageModel = self.kind(**self.config, seed=None, dtype=self.dtype)
+        made: Trainable = self.kind(**self.config, seed=None, dtype=self.dtype)
         return made
 
 
@@ -146,7 +146,7 @@ class Share(NamedTuple):
         pieces: what it updates.
     """
 
-    model: LanguageModel
+    model: Trainable
     gradients: Parameters | None = None
     pieces: Sequence[Piece] = ()
 
@@ -158,8 +158,10 @@ class Share(NamedTuple):
         for batch, state, rng, size, rows in parts:
             if rng is not None and rows != slice(0, size):
                 rng = self.model.rows_of_draws(rng, size, rows)
-            differentiate: Callable[..., LossAndGradients] = self.model.loss_and_gradients
-            result = differentiate(*batch.arguments, state, rng=rng, gradients=self.gradients)
+            carried = {} if state is None else {"state": state}
+            result = self.model.loss_and_gradients(
+                *batch.arguments, rng=rng, gradients=self.gradients, **carried
+            )
             loss += result.loss
             tokens += result.tokens
             states.append(result.state)

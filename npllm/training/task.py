@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from npllm.files import Json
-from npllm.models import LanguageModel
+from npllm.models import Trainable
 from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training.shares import Batch
 from npllm.training.workers import Workers
@@ -62,7 +62,7 @@ class Task(Protocol):
     def metrics(self) -> tuple[str, ...]:
         """The names of its measures; the first is the loss, in nats."""
 
-    def make_model(self, rng: np.random.Generator) -> LanguageModel:
+    def make_model(self, rng: np.random.Generator) -> Trainable:
         """Return the model with fresh weights."""
 
     def model_config(self) -> dict[str, Json] | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from npllm.heap import keep_freed_memory
-from npllm.models import LanguageModel
+from npllm.models import Trainable
 from npllm.models.parameters import Parameters
 from npllm.optim import Optimizer, clip_factor
 from npllm.threads import available_cores, blas_held
@@ -138,7 +138,7 @@ class Workers:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Trainable,
         optimizer: Optimizer | None = None,
         count: int = 1,
         *,

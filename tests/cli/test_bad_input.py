@@ -313,7 +313,7 @@ def test_a_run_without_metrics_has_no_picture(refused, place):
     ("arguments", "fragment"),
     [
         ([], "COMMAND"),
-        (["translate"], "there is no translate; there are train, generate, "),
+        (["summarize"], "there is no summarize; there are train, generate, "),
         (["trian"], "argument COMMAND: there is no trian: did you mean train? "),
         (["Train"], "there is no Train: did you mean train?"),
         (

@@ -79,7 +79,10 @@ def test_optimizers(name, kind, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vocab_size": 500}, "vocab_size is for word and bpe and whitespace, and has no effect"),
+        (
+            {"vocab_size": 500},
+            "vocab_size is for word and jieba and bpe and whitespace, and has no effect",
+        ),
         ({"width": 64}, "width is for gpt and llama, and has no effect with lstm"),
         ({"kv_heads": 2, "model": "gpt"}, "kv_heads is for llama, and has no effect with gpt"),
         ({"sliding_window": 8, "model": "gpt"}, "sliding_window is for llama, and has no effect"),

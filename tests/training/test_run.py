@@ -212,7 +212,7 @@ def test_carried_states_are_used_and_dropped_at_the_end_of_the_text(create):
     seen = []
     loss_and_gradients = run.model.loss_and_gradients
 
-    def record(ids, targets, state, **options):
+    def record(ids, targets, state=None, **options):
         result = loss_and_gradients(ids, targets, state, **options)
         seen.append((state, result.state))
         return result

@@ -1,0 +1,149 @@
+"""``npllm classify``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from npllm.checkpoint import load_model_and_vocabularies
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
+from npllm.figures import new_figure, save_figure
+from npllm.layers.arrays import Array
+from npllm.models import AnyClassifier
+from npllm.text.tokenizers import TrainedTokenizer
+from npllm.training.baselines import NaiveBayes, majority
+from npllm.training.classification import (
+    Classification,
+    ClassificationOptions,
+    Results,
+    ids_of,
+    results,
+    told,
+)
+from npllm.training.description import load_options
+from npllm.training.workers import Workers, usual_workers
+
+_DESCRIPTION = """\
+Tell the label of a text, with a run of npllm train --task classification.
+
+Each line of the input, or --text, is a text: its label, how likely that is, and the words, each by
+how much it speaks for the label: its gradient times its embedding. On a terminal words are
+coloured, green for the label and red against it; elsewhere the weight stands behind each word.
+
+With --test the run's own texts for the end are told, beside two baselines: the most frequent label,
+and naive Bayes. --out draws which labels are taken for which.
+
+  npllm classify runs/bag-1 --text "a film to fall asleep in"
+  npllm classify runs/bag-1 < lines.txt
+  npllm classify runs/bag-1 --test --out confusion.png
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(commands, "classify", "tell the label of a text", _DESCRIPTION, _run)
+    parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
+    parser.add_argument("--text", metavar="TEXT", help="the text (default: the input's lines)")
+    parser.add_argument("--test", action="store_true", help="measure, with the texts for the end")
+    parser.add_argument(
+        "--out", type=new_file(".png"), metavar="FILE", help="PNG of the confusion, with --test"
+    )
+    add_seed(parser, "for symmetry with the other commands: nothing is drawn at random")
+    add_threads(parser, "shares of the texts")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.out is not None and not options.test:
+        raise ValueError("--out draws what --test finds: add --test")
+    if options.test and options.text is not None:
+        raise ValueError("--test has texts of its own: leave out --text")
+    model, vocabularies = load_model_and_vocabularies(options.directory)
+    if not isinstance(model, AnyClassifier):
+        raise ValueError(f"{options.directory} is no classifier: train one, --task classification")
+    recorded, digest = load_options(options.directory)
+    assert isinstance(recorded, ClassificationOptions)
+    if options.test:
+        return _test(options, model, recorded.make_task(vocabularies, digest))
+    tokenizer, labels = vocabularies["tokenizer"], vocabularies["labels"].vocabulary
+    for text in [options.text] if options.text is not None else _lines():
+        _tell(model, tokenizer, labels, text, recorded.length)
+    return 0
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines of the input, without their ends."""
+    for number, line in enumerate(sys.stdin, 1):
+        if not line.strip():
+            raise ValueError(f"line {number} of the input is empty: there is nothing to tell")
+        yield line.rstrip("\n")
+
+
+def _tell(
+    model: AnyClassifier, tokenizer: TrainedTokenizer, labels: Sequence[str], text: str, most: int
+) -> None:
+    """Print a text's label, its probability, and its words by how much they speak for it."""
+    if not text.strip():
+        raise ValueError("--text is empty: there is nothing to tell")
+    ids = ids_of(text, tokenizer, most)
+    (p,) = model.probabilities(ids[None], [len(ids)])
+    told = int(p.argmax())
+    (weights,) = model.word_weights(ids[None], [len(ids)], [told])
+    print(f"{labels[told]}  {p[told]:.4f}  {_shown(tokenizer, ids, weights)}", flush=True)
+
+
+def _shown(tokenizer: TrainedTokenizer, ids: Iterable[int], weights: Array) -> str:
+    """Return the words of a text, coloured on a terminal, or each with its weight behind it."""
+    words = [tokenizer.decode([i]) for i in ids]
+    if not sys.stdout.isatty():
+        return " ".join(
+            f"{word.strip() or word!r} {w:+.2f}" for word, w in zip(words, weights, strict=True)
+        )
+    strongest = max(float(np.abs(weights).max()), np.finfo(np.float32).tiny)
+    shown = []
+    for word, weight in zip(words, weights, strict=True):
+        level = 255 - int(155 * min(1.0, abs(weight) / strongest))
+        red, green = (level, 255) if weight > 0 else (255, level)
+        shown.append(f"\x1b[30;48;2;{red};{green};{level}m{word}\x1b[0m")
+    return "".join(shown)
+
+
+def _test(options: argparse.Namespace, model: AnyClassifier, task: Classification) -> int:
+    """Print how well the texts for the end are told, and how well the baselines do."""
+    train, _, test = task.parts
+    texts, classes = [task.encode(text) for text in test.texts], task.classes(test)
+    with Workers(model, count=options.threads or usual_workers()).working() as workers:
+        own = results(workers, texts, classes)
+    learned, known = [task.encode(text) for text in train.texts], task.classes(train)
+    words, size = len(task.tokenizer.vocabulary), len(task.labels.vocabulary)
+    always = np.tile(majority(known, size), (len(texts), 1))
+    bayes = NaiveBayes(learned, known, words, size).log_probabilities(texts)
+    print(f"{len(texts)} texts            accuracy   F1")
+    for name, found in {
+        "majority": told(always, classes),
+        "naive Bayes": told(bayes, classes),
+        options.directory: own,
+    }.items():
+        print(f"{name:<22}{found.accuracy:.4f}     {found.f1:.4f}")
+    if options.out is not None:
+        _draw(own, task.labels.vocabulary, options.out)
+        print(f"\n{options.out}")
+    return 0
+
+
+def _draw(found: Results, labels: Sequence[str], out: str) -> None:
+    """Draw the confusion of labels as PNG."""
+    size = len(labels)
+    figure = new_figure(2.5 + 0.7 * size, 2 + 0.7 * size)
+    axes = figure.subplots()
+    shares = found.confusion / np.maximum(1, found.confusion.sum(axis=1, keepdims=True))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(size, size):
+        colour = "white" if shares[i, j] > 0.5 else "black"
+        axes.text(j, i, str(found.confusion[i, j]), ha="center", va="center", color=colour)
+    axes.set(xlabel="told", ylabel="right", xticks=range(size), yticks=range(size))
+    axes.set_xticklabels(labels, rotation=45, ha="right")
+    axes.set_yticklabels(labels)
+    save_figure(figure, out)

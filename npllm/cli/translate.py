@@ -1,0 +1,83 @@
+"""``npllm translate``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from npllm.checkpoint import load_model_and_vocabularies
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
+from npllm.models import AnyTranslator
+from npllm.training.description import load_options
+from npllm.training.translation import Translation, TranslationOptions, translations
+
+_DESCRIPTION = """\
+Translate, with a run of npllm train --task translation: --text, or the input line by line.
+
+The likeliest translation is searched, --beams at a time; 1 takes the likeliest word each time. With
+--test the run's own pairs for the end are translated and measured by BLEU and chrF, beside the
+source taken as its own translation, and beside the translation of the pair that is nearest among
+those learned from. That needs sacrebleu: pip install '.[translate]' in npllm's checkout, or pip
+install sacrebleu.
+
+  npllm translate runs/transformer-1 --text "In the beginning"
+  npllm translate runs/transformer-1 < lines.txt
+  npllm translate runs/transformer-1 --test
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(commands, "translate", "translate a text", _DESCRIPTION, _run)
+    parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
+    parser.add_argument("--text", metavar="TEXT", help="the text (default: the input's lines)")
+    parser.add_argument("--beams", type=positive, default=4, metavar="N", help="(default: 4)")
+    parser.add_argument("--test", action="store_true", help="measure, with the pairs for the end")
+    parser.add_argument(
+        "--show", type=positive, default=10, metavar="N", help="of --test's, shown (default: 10)"
+    )
+    add_seed(parser, "for symmetry with the other commands: nothing is drawn at random")
+    add_threads(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.test and options.text is not None:
+        raise ValueError("--test has texts of its own: leave out --text")
+    model, vocabularies = load_model_and_vocabularies(options.directory)
+    if not isinstance(model, AnyTranslator):
+        raise ValueError(f"{options.directory} is no translator: train one, --task translation")
+    if options.test:
+        recorded, digest = load_options(options.directory)
+        assert isinstance(recorded, TranslationOptions)
+        return _test(options, model, recorded.make_task(vocabularies, digest))
+    source, target = vocabularies["source"], vocabularies["tokenizer"]
+    lines = [options.text] if options.text is not None else sys.stdin
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            where = "--text" if options.text is not None else f"line {number} of the input"
+            raise ValueError(f"{where} is empty: there is nothing to translate")
+        (found,) = translations(model, source, target, [line.strip()], options.beams)
+        print(found, flush=True)
+    return 0
+
+
+def _test(options: argparse.Namespace, model: AnyTranslator, task: Translation) -> int:
+    """Print some translations of the pairs for the end, and the measures of all."""
+    from npllm.training.translation_measures import measured, nearest
+
+    _, _, test = task.parts
+    found = list(translations(model, task.source, task.tokenizer, test.sources, options.beams))
+    rows = {
+        "the source itself": test.sources,
+        "the nearest pair's": nearest(task.parts[0], test.sources),
+        options.directory: found,
+    }
+    measures = {name: measured(texts, test.targets) for name, texts in rows.items()}
+    for source, own, right in list(zip(test.sources, found, test.targets, strict=True))[
+        : options.show
+    ]:
+        print(f"source       {source}\ntranslation  {own}\nreference    {right}\n")
+    print(f"{len(found)} texts               BLEU    chrF")
+    for name, (bleu, chrf) in measures.items():
+        print(f"{name:<24}{bleu:6.2f}  {chrf:6.2f}")
+    return 0

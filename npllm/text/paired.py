@@ -1,0 +1,59 @@
+"""Texts and their translations: two files of lines, or a table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from npllm.text.labelled import read_labelled
+
+
+class Paired(NamedTuple):
+    """Texts and their translations, one each."""
+
+    sources: list[str]
+    targets: list[str]
+
+    def part(self, rows: slice) -> Paired:
+        """Return some neighbouring ones."""
+        return Paired(self.sources[rows], self.targets[rows])
+
+
+def read_paired(
+    source: str | os.PathLike[str], target: str | os.PathLike[str] | None = None
+) -> Paired:
+    """Read texts and their translations; pairs of which one is empty are left out.
+
+    Args:
+        source: a file of texts, one a line; or, alone, a table whose columns ``source`` and
+            ``target`` hold both: see :func:`npllm.text.labelled.read_labelled`.
+        target: a file of their translations, as many lines.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: it is not UTF-8, there are more lines in one than in the other, or no pairs.
+    """
+    if target is None:
+        found = read_labelled(source, "source", "target")
+        return Paired(found.texts, found.labels)
+    sides = [_lines(Path(path)) for path in (source, target)]
+    sizes = [len(side) for side in sides]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"{source} has {sizes[0]} lines and {target} {sizes[1]}: they do not belong together, "
+            "line by line"
+        )
+    pairs = [pair for pair in zip(*sides, strict=True) if all(pair)]
+    if not pairs:
+        raise ValueError(f"{source} and {target} have no pair of lines that are not empty")
+    return Paired([a for a, _ in pairs], [b for _, b in pairs])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is {error.object[error.start]:#04x}"
+        raise ValueError(f"{path} is not UTF-8 ({byte}): convert it to UTF-8 first") from None
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]

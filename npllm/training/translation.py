@@ -1,0 +1,309 @@
+"""Translation, a task: to write in one language what a text says in another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from npllm.files import Json
+from npllm.generation import beam_search
+from npllm.models import TRANSLATORS, AnyTranslator
+from npllm.text.made import SIZED, known, make_tokenizer
+from npllm.text.padded_batches import PairedBatches, paired
+from npllm.text.paired import Paired, read_paired
+from npllm.text.tokenizers import Ids, TrainedTokenizer
+from npllm.training.options import RunOptions, check_parts, option
+from npllm.training.shares import slices
+from npllm.training.workers import Workers
+
+ROWS = 32  # pairs that are scored at a time
+
+# what an argument of a model is called among the options, where that is another name
+_OPTION_OF = {"num_layers": "layers", "context": "length"}
+
+
+@dataclass(frozen=True)
+class TranslationOptions(RunOptions):
+    """The options of a run that learns to translate.
+
+    Raises:
+        ValueError: a value is out of its range, or has no effect with another.
+    """
+
+    TASK: ClassVar[str] = "translation"
+
+    data: str | None = option(
+        None,
+        "text",
+        "table of texts and translations, columns source and target: .tsv, .csv or .jsonl",
+    )
+    source: str | None = option(None, "text", "file of texts, a line each; with target")
+    target: str | None = option(None, "text", "file of their translations, as many lines")
+    model: str = option(
+        "transformer",
+        "model",
+        "transformer is Vaswani's; lstm is Luong's, two LSTMs with attention",
+        tuple(TRANSLATORS),
+    )
+    tokenizer: str = option(
+        "bpe",
+        "text",
+        "what a token is, of either language: a character; a frequent word, in Chinese too "
+        "(jieba); or a frequent piece of a word (bpe)",
+        ("character", "word", "jieba", "bpe"),
+    )
+    vocab_size: int = option(4000, "text", "tokens at most, of either language")
+    share_words: bool = option(
+        False, "model", "one vocabulary and one table for both languages, of transformer"
+    )
+    length: int = option(128, "text", "tokens of a text at most; longer ones are left out")
+    embed_size: int = option(256, "model", "width E of the embedding, of lstm")
+    hidden_size: int = option(256, "model", "width H of the LSTMs, of lstm")
+    width: int = option(256, "model", "width E of transformer")
+    heads: int = option(4, "model", "attention heads, of transformer")
+    layers: int = option(2, "model", "layers, or blocks, of encoder and decoder")
+    dropout: float = option(0.1, "model", "share of activations zeroed while training")
+    label_smoothing: float = option(
+        0.1, "model", "share of the probability that goes to all words alike, in training"
+    )
+    held_out: float = option(0.05, "text", "share of the pairs kept for validation")
+    test: float = option(0.05, "text", "share of the pairs, their end, kept for the end")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("vocab_size", "length", "embed_size", "hidden_size", "width", "heads")
+        self.check_positive("layers")
+        self.check_shares("dropout", "label_smoothing")
+        check_parts(self.held_out, self.test, "pairs")
+        self.check_effect("vocab_size", self.tokenizer, [*SIZED])
+        choices = {kind: model.CHOICES for kind, model in TRANSLATORS.items()}
+        for argument in dict.fromkeys(a for names in choices.values() for a in names):
+            takers = [kind for kind, names in choices.items() if argument in names]
+            if argument != "context":  # it is the length, which both have
+                self.check_effect(_OPTION_OF.get(argument, argument), self.model, takers)
+
+    def located(self) -> TranslationOptions:
+        """Return the options with absolute paths: a run will be resumed from anywhere."""
+        if (self.data is None) == (self.source is None) or (self.source is None) != (
+            self.target is None
+        ):
+            raise ValueError("name a table, data, or two files of lines, source and target")
+        paths = {name: getattr(self, name) for name in ("data", "source", "target")}
+        return replace(self, **{n: os.path.abspath(p) for n, p in paths.items() if p is not None})
+
+    def read(self, digest: str | None = None) -> Paired:
+        """Return the pairs.
+
+        Raises:
+            OSError: they cannot be read.
+            ValueError: they are not whole, or have another digest than the one given.
+        """
+        found = read_paired(self.data) if self.data else read_paired(self.source or "", self.target)
+        if digest not in (None, digest_of(found)):
+            raise ValueError(
+                f"the texts of the run have changed since ({self.data or self.source}): restore "
+                "them, or start another run"
+            )
+        return found
+
+    def make_task(
+        self,
+        vocabularies: Mapping[str, TrainedTokenizer] | None = None,
+        digest: str | None = None,
+    ) -> Translation:
+        """Return the pairs in batches, the tokenizers made from them where there are none yet."""
+        found = self.read(digest)
+        cuts = [
+            round(len(found.sources) * (1 - share))
+            for share in (self.held_out + self.test, self.test)
+        ]
+        parts = [found.part(slice(a, b)) for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+        if vocabularies is None:
+            vocabularies = self.make_tokenizers(parts[0], found)
+        return Translation(self, found, (parts[0], parts[1], parts[2]), vocabularies)
+
+    def make_tokenizers(self, train: Paired, whole: Paired) -> dict[str, TrainedTokenizer]:
+        """Return the tokenizers of the target, by the name that all have, and of the source."""
+        source, target = (self.make_tokenizer(*texts) for texts in zip(train, whole, strict=True))
+        if self.share_words:
+            both = [a + b for a, b in (train, whole)]
+            source = target = self.make_tokenizer(*both)
+        return {"tokenizer": target, "source": source}
+
+    def make_tokenizer(self, train: Sequence[str], whole: Sequence[str]) -> TrainedTokenizer:
+        """Return a tokenizer: words of what is learned from, characters of all texts."""
+        return make_tokenizer(self.tokenizer, "\n".join(train), "\n".join(whole), self.vocab_size)
+
+    def model_config(self, source_size: int, vocab_size: int) -> dict[str, Json]:
+        """Return what the model is made with."""
+        names = TRANSLATORS[self.model].CHOICES
+        config: dict[str, Any] = {a: getattr(self, _OPTION_OF.get(a, a)) for a in names}
+        if "context" in config:
+            config["context"] = self.length + 1  # the mark stands before a translation
+        return {"source_size": source_size, "vocab_size": vocab_size, **config}
+
+
+class Translation:
+    """Pairs to learn from, to validate with, and for the end.
+
+    Args:
+        options: of the run.
+        found: all pairs.
+        parts: of them: to learn from, to validate with, to test.
+        vocabularies: the target's ``tokenizer``, and the ``source``'s.
+
+    Attributes:
+        options: of the run.
+        tokenizer: the target's.
+        source: the source's.
+        parts: as given.
+        batch_size: of the options, or as many pairs as there are.
+        batches: to learn from.
+        window: how many tokens a translation has, in the mean.
+        digest: of the pairs.
+    """
+
+    metrics = ("loss", "perplexity")
+
+    def __init__(
+        self,
+        options: TranslationOptions,
+        found: Paired,
+        parts: tuple[Paired, Paired, Paired],
+        vocabularies: Mapping[str, TrainedTokenizer],
+    ) -> None:
+        self.options, self.parts = options, parts
+        self.tokenizer, self.source = vocabularies["tokenizer"], vocabularies["source"]
+        train, self._validation, _ = (self.encoded(part) for part in parts)
+        for name, (sources, _) in {"learn from": train, "validate with": self._validation}.items():
+            if not sources:
+                raise ValueError(
+                    f"there are no pairs to {name}, of at most length={options.length} tokens: use "
+                    "more of them, or a larger length"
+                )
+        self.batch_size = min(options.batch_size, len(train[0]))
+        self.batches = PairedBatches(*train, self.mark, self.batch_size, options.seed)
+        self.window = max(1, round(sum(map(len, train[1])) / len(train[1])))
+        self.digest = digest_of(found)
+        self._left_out = sum(map(len, (p.sources for p in parts[:2]))) - len(train[0])
+        self._left_out -= len(self._validation[0])
+
+    @property
+    def mark(self) -> int:
+        """The id at which a translation begins and ends."""
+        return len(self.tokenizer.vocabulary)
+
+    def encoded(self, part: Paired) -> tuple[list[Ids], list[Ids]]:
+        """Return the ids of both sides, but of pairs with more tokens than are read."""
+        sources, targets = [], []
+        for source, target in zip(*part, strict=True):
+            one, other = self.source.encode(source), self.tokenizer.encode(target)
+            if max(len(one), len(other)) <= self.options.length:
+                sources.append(one)
+                targets.append(other)
+        return sources, targets
+
+    @property
+    def summary(self) -> str:
+        """What there is to learn from."""
+        train, validation, test = (len(part.sources) for part in self.parts)
+        where = self.options.data or f"{self.options.source} and {self.options.target}"
+        return (
+            f"{where}: {train:,} pairs to learn from, {validation:,} to validate, {test:,} to "
+            f"test; {self._left_out:,} longer than {self.options.length} tokens left out; "
+            f"vocabularies {len(self.source.vocabulary)} and {len(self.tokenizer.vocabulary)}"
+        )
+
+    @property
+    def vocabularies(self) -> dict[str, TrainedTokenizer]:
+        """The tokenizers of the target and of the source."""
+        return {"tokenizer": self.tokenizer, "source": self.source}
+
+    def make_model(self, rng: np.random.Generator) -> AnyTranslator:
+        """Return the model with fresh weights."""
+        model: AnyTranslator = TRANSLATORS[self.options.model](
+            **self.model_config(), seed=rng, dtype=np.dtype(self.options.dtype)
+        )
+        return model
+
+    def model_config(self) -> dict[str, Json]:
+        """Return the config of the model."""
+        sizes = len(self.source.vocabulary), len(self.tokenizer.vocabulary)
+        return self.options.model_config(*sizes)
+
+    def evaluate(self, workers: Workers) -> dict[str, float]:
+        """Return loss and perplexity of the pairs to validate with, a token."""
+        sources, targets = self._validation
+        shares = [
+            (sources[rows], targets[rows], self.mark)
+            for rows in slices(len(sources), min(workers.count, len(sources)))
+        ]
+        nats, tokens = zip(*workers.map(_score, shares), strict=True)
+        loss = sum(nats) / sum(tokens)
+        return {"loss": loss, "perplexity": float(np.exp(np.minimum(loss, 700.0)))}
+
+
+def _score(
+    model: AnyTranslator, sources: Sequence[Ids], targets: Sequence[Ids], mark: int
+) -> tuple[float, int]:
+    """Return the summed loss of translations, and how many tokens they have."""
+    nats, tokens = 0.0, 0
+    for start in range(0, len(sources), ROWS):
+        rows = slice(start, start + ROWS)
+        batch = paired(sources[rows], targets[rows], mark)
+        nats += model.score(*batch.arguments)[0]
+        tokens += batch.counted
+    return nats, tokens
+
+
+def translate(
+    model: AnyTranslator, source: Ids, *, beams: int = 4, tokens: int | None = None
+) -> list[int]:
+    """Return the ids of the likeliest translation that a search finds.
+
+    Args:
+        model: translates.
+        source: (S,) the ids of a text.
+        beams: how many translations are kept at a time.
+        tokens: of the translation at most; twice the source's and ten where None.
+    """
+    state, _ = model.encode(source[None], [len(source)])
+    most = 2 * len(source) + 10 if tokens is None else tokens
+    if model.context is not None:
+        most = min(most, model.context - 1)
+    best, *_ = beam_search(
+        model,
+        np.array([model.mark]),
+        most,
+        beams,
+        stop=[model.mark],
+        length_penalty=1.0,
+        state=state,
+    )
+    return best.ids
+
+
+def translations(
+    model: AnyTranslator,
+    source: TrainedTokenizer,
+    target: TrainedTokenizer,
+    texts: Sequence[str],
+    beams: int,
+) -> Iterator[str]:
+    """Yield the translation of each text."""
+    for text in texts:
+        ids = source.encode(known(source, text))
+        if not len(ids):
+            raise ValueError(f"the vocabulary has nothing of the text {text!r:.80}")
+        yield target.decode(translate(model, ids, beams=beams))
+
+
+def digest_of(pairs: Paired) -> str:
+    """Return what tells pairs from others."""
+    whole = "\x1e".join(f"{a}\x1f{b}" for a, b in zip(*pairs, strict=True))
+    return hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()
