@@ -28,8 +28,12 @@ TRANSLATORS: dict[str, type[Any]] = {
 AnyClassifier: TypeAlias = BagClassifier | LSTMClassifier | EncoderClassifier
 AnyTranslator: TypeAlias = TransformerTranslator | LSTMTranslator
 
-# by the names that checkpoints have for them
-KINDS = MODELS | CLASSIFIERS | {f"{name}_translator": kind for name, kind in TRANSLATORS.items()}
+# all that are trained by gradients, by the names of their files: so checkpoints know them
+KINDS: dict[str, type[Any]] = {
+    model.__module__.rpartition(".")[2]: model
+    for models in (MODELS, CLASSIFIERS, TRANSLATORS)
+    for model in models.values()
+}
 
 __all__ = [
     "CLASSIFIERS",
