@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,27 @@ def temporary_name(path: Path) -> Path:
     25
     """
     return path.with_name(f"{path.name[:24]}.{secrets.token_hex(8)}.tmp")
+
+
+@contextmanager
+def appearing(directory: Path) -> Iterator[Path]:
+    """Yield a directory to fill, which gets its name once the block has ended well.
+
+    Raises:
+        OSError: there is one of that name which is not empty, or it cannot be written.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(directory)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if directory.exists():
+            directory.rmdir()
+        temporary.rename(directory)
+        flush(directory.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 
+from npllm.datasets import find
+
 
 def load_text(path: str | os.PathLike[str] | None = None) -> str:
     """Return the text of a UTF-8 file, line ends as they are, without a byte order mark.
 
     Args:
-        path: the file; None for the Python language reference that every CPython carries
-            (``pydoc_data.topics``, about 465,000 characters).
+        path: the file, or the name of a data set; None for the Python language reference that every
+            CPython carries (``pydoc_data.topics``, about 465,000 characters).
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -18,6 +20,7 @@ def load_text(path: str | os.PathLike[str] | None = None) -> str:
     """
     if path is None:
         return _python_reference()
+    path = find(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from npllm.datasets import find
 from npllm.files import Json
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
@@ -95,7 +96,7 @@ class ClassificationOptions(RunOptions):
         """Return the options with absolute paths: a run will be resumed from anywhere."""
         if not self.data:
             raise ValueError("data must name a table of texts and labels: .tsv, .csv or .jsonl")
-        return replace(self, data=os.path.abspath(self.data))
+        return replace(self, data=os.path.abspath(find(self.data, "labels")))
 
     def read(self, digest: str | None = None) -> Cleaned:
         """Return the texts, each once.

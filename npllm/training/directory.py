@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,19 +34,12 @@ def new_directory(directory: Path) -> Iterator[Path]:
         ValueError: it has no name.
     """
     check_free(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = files.temporary_name(directory)
+    filled = False
     try:
-        temporary.mkdir()
-        yield temporary
-        try:
-            if directory.exists():
-                directory.rmdir()
-            temporary.rename(directory)
-        except OSError:
+        with files.appearing(directory) as temporary:
+            yield temporary
+            filled = True
+    except OSError:
+        if filled:
             check_free(directory)  # of a run that was started at the same moment
-            raise
-        files.flush(directory.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from npllm.datasets import find
 from npllm.files import Json
 from npllm.models import MODELS, LanguageModel
 from npllm.ngram import NGRAM, SMOOTHINGS, NgramLanguageModel
@@ -167,7 +168,9 @@ class LanguageModellingOptions(RunOptions):
 
     def located(self) -> LanguageModellingOptions:
         """Return the options with absolute paths: a run will be resumed from anywhere."""
-        options = self if self.data is None else replace(self, data=os.path.abspath(self.data))
+        options = (
+            self if self.data is None else replace(self, data=os.path.abspath(find(self.data)))
+        )
         if self.from_ is None:
             return options
         start = start_of(self.from_)

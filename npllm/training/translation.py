@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from npllm.datasets import find
 from npllm.files import Json
 from npllm.generation import beam_search
 from npllm.models import TRANSLATORS, AnyTranslator
@@ -94,6 +95,8 @@ class TranslationOptions(RunOptions):
         ):
             raise ValueError("name a table, data, or two files of lines, source and target")
         paths = {name: getattr(self, name) for name in ("data", "source", "target")}
+        if self.data is not None:
+            paths["data"] = find(self.data, "pairs")
         return replace(self, **{n: os.path.abspath(p) for n, p in paths.items() if p is not None})
 
     def read(self, digest: str | None = None) -> Paired:
