@@ -63,8 +63,8 @@ def _show(name: str) -> int:
     """Print what a data set is, and the line that fetches it."""
     data_set, folder = CATALOGUE[name], data_home() / name
     line = command(data_set)
-    if data_set.packages[0].manager == "pip":
-        line = ["pip", *line[3:]]
+    if "pip" in line:
+        line = line[line.index("pip") :]
     rows = {
         "what": data_set.about,
         "language": data_set.language,
@@ -72,7 +72,7 @@ def _show(name: str) -> int:
         "size": data_set.size,
         "licence": data_set.licence,
         "download": f"{data_set.download:g} MB",
-        "line": shlex.join(line),
+        "line": shlex.join(line) or "none: npllm makes it",
         "read by": data_set.needs or "npllm",
         "folder": f"{folder}{'' if folder.is_dir() else ' (not fetched)'}",
         "files": ", ".join(dict.fromkeys([FILES["text"], FILES[data_set.kind]])),

