@@ -255,6 +255,19 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
     )
 
 
+def model_kind(directory: str | os.PathLike[str]) -> str | None:
+    """Return what kind of model a run has, a key of ``KINDS``; None where there is no run.
+
+    Raises:
+        ValueError: its description is truncated, foreign or of a later version.
+    """
+    try:
+        path = model_directory(directory)
+    except FileNotFoundError:
+        return None
+    return str(_read_header(path / "model.json").get("model"))
+
+
 def load_model(
     directory: str | os.PathLike[str],
 ) -> tuple[LanguageModel | NgramLanguageModel, TrainedTokenizer]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
+from npllm.cli.table import print_table
 from npllm.figures import new_figure, save_figure
 from npllm.layers.arrays import Array
 from npllm.models import AnyClassifier
@@ -120,13 +121,13 @@ def _test(options: argparse.Namespace, model: AnyClassifier, task: Classificatio
     words, size = len(task.tokenizer.vocabulary), len(task.labels.vocabulary)
     always = np.tile(majority(known, size), (len(texts), 1))
     bayes = NaiveBayes(learned, known, words, size).log_probabilities(texts)
-    print(f"{len(texts)} texts            accuracy   F1")
-    for name, found in {
+    rows = {
         "majority": told(always, classes),
         "naive Bayes": told(bayes, classes),
         options.directory: own,
-    }.items():
-        print(f"{name:<22}{found.accuracy:.4f}     {found.f1:.4f}")
+    }
+    table = [(f"{len(texts)} texts", "accuracy", "F1")]
+    print_table(table + [(n, f"{r.accuracy:.4f}", f"{r.f1:.4f}") for n, r in rows.items()])
     if options.out is not None:
         _draw(own, task.labels.vocabulary, options.out)
         print(f"\n{options.out}")

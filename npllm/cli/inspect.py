@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, cast
 
+from npllm.checkpoint import load_model_and_vocabularies, model_kind
 from npllm.cli.generate import add_model, named_model
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.files import write_text
-from npllm.inspection import MOST_TOKENS, inspect, page
+from npllm.inspection import (
+    MOST_TOKENS,
+    inspect,
+    inspect_translation,
+    page,
+    translation_page,
+)
 from npllm.loading import load
+
+if TYPE_CHECKING:
+    from npllm.models import AnyTranslator
 
 _DESCRIPTION = f"""\
 Show what a model makes of a text, as a page for a browser, in one file that needs no network.
 
 The page shows the text's tokens, coloured by how little the model expected each; what it expected
 in their places, with probabilities; and what it looked at: the attention maps of each layer and
-head of a Transformer, the gates of an LSTM. The text may have {MOST_TOKENS} tokens, and no more
+head of a Transformer, the gates of an LSTM. Of a translator it shows the translation, and which
+words of the text each word of it looked at. The text may have {MOST_TOKENS} tokens, and no more
 than the model has positions.
 
   npllm inspect runs/lstm-1 --text "The statement" --out page.html
@@ -45,8 +57,14 @@ def _run(options: argparse.Namespace) -> int:
     name = named_model(options)
     if not options.text:  # before a large model is read
         raise ValueError("--text is empty: give the model something to read")
-    loaded = load(name)
-    found = inspect(loaded.model, loaded.tokenizer, options.text)
-    write_text(options.out, page(found, name))
+    if str(model_kind(name)).endswith("translator"):
+        model, vocabularies = load_model_and_vocabularies(name)
+        tokenizers = vocabularies["source"], vocabularies["tokenizer"]
+        translated = inspect_translation(cast("AnyTranslator", model), *tokenizers, options.text)
+        write_text(options.out, translation_page(translated, name))
+    else:
+        loaded = load(name)
+        found = inspect(loaded.model, loaded.tokenizer, options.text)
+        write_text(options.out, page(found, name))
     print(options.out)
     return 0

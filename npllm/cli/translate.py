@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import islice
+
+import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
+from npllm.cli.table import print_table
 from npllm.models import AnyTranslator
 from npllm.training.description import load_options
 from npllm.training.translation import Translation, TranslationOptions, translations
@@ -72,12 +76,12 @@ def _test(options: argparse.Namespace, model: AnyTranslator, task: Translation) 
         "the nearest pair's": nearest(task.parts[0], test.sources),
         options.directory: found,
     }
-    measures = {name: measured(texts, test.targets) for name, texts in rows.items()}
-    for source, own, right in list(zip(test.sources, found, test.targets, strict=True))[
-        : options.show
-    ]:
+    shown = zip(test.sources, found, test.targets, strict=True)
+    for source, own, right in islice(shown, options.show):
         print(f"source       {source}\ntranslation  {own}\nreference    {right}\n")
-    print(f"{len(found)} texts               BLEU    chrF")
-    for name, (bleu, chrf) in measures.items():
-        print(f"{name:<24}{bleu:6.2f}  {chrf:6.2f}")
+    table = [(f"{len(found)} texts", "BLEU", "chrF", "the same")]
+    for name, texts in rows.items():
+        same = np.mean([a == b for a, b in zip(texts, test.targets, strict=True)])
+        table.append((name, *(f"{n:.2f}" for n in measured(texts, test.targets)), f"{same:.2%}"))
+    print_table(table)
     return 0

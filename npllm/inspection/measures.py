@@ -105,12 +105,12 @@ def inspect(
     return Inspection(
         model=_described(model),
         ids=ids,
-        tokens=tuple(_token(tokenizer, i) for i in ids),
+        tokens=tuple(token_text(tokenizer, i) for i in ids),
         characters=scored_characters(tokenizer, ids),
         log_probabilities=log_p[np.arange(len(ids) - 1), ids[1:]],
         ranks=ranks,
         top_ids=top_ids,
-        top_tokens=tuple(tuple(_token(tokenizer, i) for i in row) for row in top_ids),
+        top_tokens=tuple(tuple(token_text(tokenizer, i) for i in row) for row in top_ids),
         top_log_probabilities=np.take_along_axis(log_p, top_ids, axis=-1),
         attention=tuple(weights[0] for weights in views.attention),
         gates=tuple(gates[0].mean(axis=-1)[:, _ALL_BUT_G] for gates in views.gates),
@@ -127,7 +127,7 @@ def _check_length(tokens: int, context: int | None) -> None:
         raise ValueError(f"the page has room for {MOST_TOKENS} tokens, and the text has {tokens}")
 
 
-def _token(tokenizer: Tokenizer, i: int) -> str:
+def token_text(tokenizer: Tokenizer, i: int) -> str:
     """Return a token's text, empty where a model has more ids than its tokenizer."""
     if i >= len(tokenizer.vocabulary):
         return ""

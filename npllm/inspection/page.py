@@ -35,18 +35,14 @@ def page(found: Inspection, name: str) -> str:
         found: what is shown.
         name: of the model, as the user gave it.
     """
-    style, script = _beside("page.css"), _beside("page.js")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'"
+    script = _beside("page.js")
     parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        f"<title>{escape(name)} reads a text</title>",
-        f"<style>{style}</style></head><body>",
-        f"<header><h1>What <b>{escape(name)}</b> makes of a text</h1>",
-        f"<p>{escape(found.model)}</p></header><main>",
+        *beginning(
+            f"{name} reads a text",
+            f"What <b>{escape(name)}</b> makes of a text",
+            found.model,
+            script,
+        ),
         _facts(found),
         *_text(found),
         *_places(found),
@@ -57,6 +53,30 @@ def page(found: Inspection, name: str) -> str:
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def beginning(title: str, heading: str, model: str, script: str | None = None) -> list[str]:
+    """Return how a page begins, up to its first section.
+
+    Args:
+        title: plain text.
+        heading: HTML.
+        model: what it is, in a line.
+        script: the only one that may run; none where None.
+    """
+    allowed = "'none'" if script is None else f"'sha256-{_digest(script)}'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
+    return [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{_beside('page.css')}</style></head><body>",
+        f"<header><h1>{heading}</h1>",
+        f"<p>{escape(model)}</p></header><main>",
+    ]
 
 
 def visible(text: str) -> str:

@@ -300,10 +300,19 @@ def translations(
 ) -> Iterator[str]:
     """Yield the translation of each text."""
     for text in texts:
-        ids = source.encode(known(source, text))
-        if not len(ids):
-            raise ValueError(f"the vocabulary has nothing of the text {text!r:.80}")
-        yield target.decode(translate(model, ids, beams=beams))
+        yield target.decode(translate(model, source_ids(source, text), beams=beams))
+
+
+def source_ids(source: TrainedTokenizer, text: str) -> Ids:
+    """Return the ids of a text, characters left out that the vocabulary lacks.
+
+    Raises:
+        ValueError: nothing of it is in the vocabulary.
+    """
+    ids = source.encode(known(source, text))
+    if not len(ids):
+        raise ValueError(f"the vocabulary has nothing of the text {text!r:.80}")
+    return ids
 
 
 def digest_of(pairs: Paired) -> str:
