@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npllm.files import replacing
@@ -26,6 +27,35 @@ def new_figure(width: float, height: float) -> Figure:
     except ImportError:
         raise ValueError("plots need matplotlib: pip install matplotlib") from None
     return Figure(figsize=(width, height), layout="constrained")
+
+
+# fonts with Chinese characters, by the names that systems have for them
+_CHINESE = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Heiti SC"),
+    *("Hiragino Sans GB", "Arial Unicode MS", "Droid Sans Fallback"),
+)
+
+
+def fonts_for(texts: Iterable[str]) -> list[str]:
+    """Return the fonts that together have the characters of texts, for ``fontfamily``.
+
+    Raises:
+        ValueError: there is Chinese, and no font here has it.
+    """
+    from matplotlib import font_manager
+
+    usual = ["DejaVu Sans"]
+    if not any("\u2e80" <= c <= "\u9fff" or "\uf900" <= c <= "\uffef" for t in texts for c in t):
+        return usual
+    here = {font.name for font in font_manager.fontManager.ttflist}
+    found = [name for name in _CHINESE if name in here]
+    if not found:
+        raise ValueError(
+            "no font here has Chinese characters: install one, for instance fonts-wqy-zenhei on "
+            "Debian, or Noto Sans CJK SC"
+        )
+    return [*usual, found[0]]
 
 
 def save_figure(figure: Figure, out: str | os.PathLike[str]) -> None:

@@ -33,12 +33,19 @@ def dates(_: Path) -> Iterator[tuple[str, str]]:
     """Yield dates as people write them, and as ISO 8601 does; of the years 1900 to 2099."""
     rng = np.random.default_rng(2)
     first, days = date(1900, 1, 1), (date(2100, 1, 1) - date(1900, 1, 1)).days
-    codes = rng.choice(days * len(_FORMATS), size=PAIRS, replace=False)
-    for day, kind in zip(*np.divmod(codes, len(_FORMATS)), strict=True):
-        found = first + timedelta(days=int(day))
+    seen: set[str] = set()
+    for code in rng.permutation(days * len(_FORMATS)):
+        day, kind = divmod(int(code), len(_FORMATS))
+        found = first + timedelta(days=day)
         month = _MONTHS[found.month - 1]
         parts = {"d": found.day, "y": found.year, "month": month, "short": month[:3]}
-        yield _FORMATS[kind].format(**parts), found.isoformat()
+        text = _FORMATS[kind].format(**parts)
+        if text in seen:  # May is short as it is
+            continue
+        seen.add(text)
+        yield text, found.isoformat()
+        if len(seen) == PAIRS:
+            return
 
 
 def _words(seed: int) -> Iterator[str]:

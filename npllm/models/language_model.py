@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,11 @@ class Predictor(Writer, Protocol):
 
 class LanguageModel(Predictor, Trainable, Protocol):
     """A model that is trained by its gradients, and goes on from what it read."""
+
+    TOKENS: ClassVar[str]  # the parameter that is the embedding
+
+    def layers(self, ids: npt.ArrayLike) -> list[Array]:
+        """Return the embedded tokens, and what each layer makes of them, (B, T, E) each."""
 
     def forward(
         self, ids: npt.ArrayLike, state: Any = None, *, rng: np.random.Generator | None = None

@@ -94,6 +94,7 @@ class LSTMLanguageModel:
         "dropout",
         "tie_weights",
     )
+    TOKENS: ClassVar[str] = "embedding.weight"
 
     def __init__(
         self,
@@ -244,6 +245,22 @@ class LSTMLanguageModel:
         else:  # x = dropout(embedding(ids, embedding.weight))
             dx = dropout_backward(dx, inputs.dropout)
             embedding_backward(dx, inputs.embedding, table)
+
+    def layers(self, ids: npt.ArrayLike) -> list[Array]:
+        """Return the embedded tokens (B, T, E), and what each layer makes of them, (B, T, H) each.
+
+        Args:
+            ids: as for :meth:`forward`.
+        """
+        p = self.parameters
+        x, _ = embedding_forward(check_ids(ids, self.config["vocab_size"]), p[self.TOKENS])
+        found = [x]
+        for n in range(self.config["num_layers"]):
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            own = {f"{name}_l0": p[f"rnn.{name}_l{n}"] for name in names}
+            (x, _), _ = lstm_forward(x, own, batch_first=True)
+            found.append(x)
+        return found
 
     def views(self, cache: ForwardCache) -> Views:
         """Return each layer's gates i, f, g and o, (B, T, 4, H).

@@ -147,11 +147,13 @@ class Transformer(ABC):
         lengths: npt.ArrayLike | None = None,
         keep: bool = True,
         tiled: bool = True,
+        watched: list[Array] | None = None,
     ) -> tuple[tuple[Array, Memory], HiddenCache]:
         """Return what the head sees, (B, T, E), and the memory; and the backward's cache.
 
         Where nothing is to be differentiated, ``keep=False`` holds one block's cache at a time.
         ``tiled`` lets long texts, without dropout, have :mod:`npllm.layers.tiled_attention`.
+        What goes into the first block, and comes out of each, is added to ``watched``.
         """
         p, c = self.parameters, self.config
         ids = check_ids(ids, c["vocab_size"])
@@ -168,6 +170,8 @@ class Transformer(ABC):
         sizes = {name: c[name] for name in self.BLOCK_SIZES}
         blocks, caches = [], []
         for n in range(c["num_layers"]):
+            if watched is not None:
+                watched.append(x)
             own = {name: p[self.BLOCK.format(n) + name] for name in self._block}
             past = None if state is None else state.blocks[n]
             (x, kept), cache = self.block_forward(x, own, **sizes, past=past, options=options)
@@ -175,6 +179,8 @@ class Transformer(ABC):
             blocks.append(kept if keep or isinstance(kept, GrowingPair) else GrowingPair.of(*kept))
             if keep:
                 caches.append(cache)
+        if watched is not None:
+            watched.append(x)
         h, norm = self.norm_forward(x)
         memory = Memory(tuple(blocks), place.lengths, place.real)
         alike = place.positions.ndim == 1
@@ -267,6 +273,16 @@ class Transformer(ABC):
             cache: what :meth:`forward` returned.
         """
         return Views(attention=tuple(map(self.block_weights, cache.hidden.blocks)))
+
+    def layers(self, ids: npt.ArrayLike) -> list[Array]:
+        """Return the embedded tokens, and what each block makes of them, (B, T, E) each.
+
+        Args:
+            ids: as for :meth:`forward`.
+        """
+        watched: list[Array] = []
+        self.hidden_forward(ids, keep=False, watched=watched)
+        return watched
 
     def initial_state(self, _: int) -> None:
         """Return None: every window starts anew, whatever the batch."""
