@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def fonts_for(texts: Iterable[str]) -> list[str]:
             "no font here has Chinese characters: install one, for instance fonts-wqy-zenhei on "
             "Debian, or Noto Sans CJK SC"
         )
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # of a missing weight
     return [*usual, found[0]]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
+from npllm.cli.lines import on_terminal, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.cli.table import print_table
-from npllm.figures import new_figure, save_figure
+from npllm.figures import fonts_for, new_figure, save_figure
 from npllm.layers.arrays import Array
 from npllm.models import AnyClassifier
 from npllm.text.tokenizers import TrainedTokenizer
@@ -69,25 +69,15 @@ def _run(options: argparse.Namespace) -> int:
     if options.test:
         return _test(options, model, recorded.make_task(vocabularies, digest))
     tokenizer, labels = vocabularies["tokenizer"], vocabularies["labels"].vocabulary
-    for text in [options.text] if options.text is not None else _lines():
+    for text in texts_of(options.text):
         _tell(model, tokenizer, labels, text, recorded.length)
     return 0
-
-
-def _lines() -> Iterator[str]:
-    """Yield the lines of the input, without their ends."""
-    for number, line in enumerate(sys.stdin, 1):
-        if not line.strip():
-            raise ValueError(f"line {number} of the input is empty: there is nothing to tell")
-        yield line.rstrip("\n")
 
 
 def _tell(
     model: AnyClassifier, tokenizer: TrainedTokenizer, labels: Sequence[str], text: str, most: int
 ) -> None:
     """Print a text's label, its probability, and its words by how much they speak for it."""
-    if not text.strip():
-        raise ValueError("--text is empty: there is nothing to tell")
     ids = ids_of(text, tokenizer, most)
     (p,) = model.probabilities(ids[None], [len(ids)])
     told = int(p.argmax())
@@ -98,7 +88,7 @@ def _tell(
 def _shown(tokenizer: TrainedTokenizer, ids: Iterable[int], weights: Array) -> str:
     """Return the words of a text, coloured on a terminal, or each with its weight behind it."""
     words = [tokenizer.decode([i]) for i in ids]
-    if not sys.stdout.isatty():
+    if not on_terminal():
         return " ".join(
             f"{word.strip() or word!r} {w:+.2f}" for word, w in zip(words, weights, strict=True)
         )
@@ -145,6 +135,7 @@ def _draw(found: Results, labels: Sequence[str], out: str) -> None:
         colour = "white" if shares[i, j] > 0.5 else "black"
         axes.text(j, i, str(found.confusion[i, j]), ha="center", va="center", color=colour)
     axes.set(xlabel="told", ylabel="right", xticks=range(size), yticks=range(size))
-    axes.set_xticklabels(labels, rotation=45, ha="right")
-    axes.set_yticklabels(labels)
+    family = fonts_for(labels)
+    axes.set_xticklabels(labels, rotation=45, ha="right", fontfamily=family)
+    axes.set_yticklabels(labels, fontfamily=family)
     save_figure(figure, out)

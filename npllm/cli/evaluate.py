@@ -83,7 +83,7 @@ def learned_text(directory: str) -> tuple[LanguageModellingOptions, str]:
     """
     options, digest = load_options(directory)
     if not isinstance(options, LanguageModellingOptions):
-        raise ValueError(f"{directory} learned {options.TASK}: name a text, --data FILE")
+        raise ValueError(f"{directory} learned {options.TASK}, and is no language model")
     return options, digest
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from itertools import islice
 
 import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
+from npllm.cli.lines import texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
 from npllm.cli.table import print_table
 from npllm.models import AnyTranslator
@@ -55,12 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         assert isinstance(recorded, TranslationOptions)
         return _test(options, model, recorded.make_task(vocabularies, digest))
     source, target = vocabularies["source"], vocabularies["tokenizer"]
-    lines = [options.text] if options.text is not None else sys.stdin
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            where = "--text" if options.text is not None else f"line {number} of the input"
-            raise ValueError(f"{where} is empty: there is nothing to translate")
-        (found,) = translations(model, source, target, [line.strip()], options.beams)
+    for found in translations(model, source, target, texts_of(options.text), options.beams):
         print(found, flush=True)
     return 0
 

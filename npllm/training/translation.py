@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -93,7 +93,9 @@ class TranslationOptions(RunOptions):
         if (self.data is None) == (self.source is None) or (self.source is None) != (
             self.target is None
         ):
-            raise ValueError("name a table, data, or two files of lines, source and target")
+            raise ValueError(
+                "name a table, data=FILE, or two files of lines, source=FILE and target=FILE"
+            )
         paths = {name: getattr(self, name) for name in ("data", "source", "target")}
         if self.data is not None:
             paths["data"] = find(self.data, "pairs")
@@ -295,7 +297,7 @@ def translations(
     model: AnyTranslator,
     source: TrainedTokenizer,
     target: TrainedTokenizer,
-    texts: Sequence[str],
+    texts: Iterable[str],
     beams: int,
 ) -> Iterator[str]:
     """Yield the translation of each text."""

@@ -198,8 +198,8 @@ def test_options_that_do_not_fit(options, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": "x.tsv"}, "name a table, data, or two files of lines"),
-        ({"target": None}, "name a table, data, or two files of lines"),
+        ({"data": "x.tsv"}, "name a table, data=FILE, or two files"),
+        ({"target": None}, "name a table, data=FILE, or two files"),
         ({"label_smoothing": 1.0}, "label_smoothing must"),
         ({"share_words": True}, "share_words is for transformer"),
     ],

@@ -1,0 +1,37 @@
+"""Texts from the command line or from the input, a line each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+
+NAME = "--text"
+
+
+def texts_of(given: str | None) -> Iterator[str]:
+    """Yield the text that was given, or the lines of the input, without the space around them.
+
+    Raises:
+        ValueError: one is empty, or not UTF-8; the message says which.
+    """
+    if given is not None:
+        if not given.strip():
+            raise ValueError(f"{NAME} is empty: give a text")
+        yield given.strip()
+        return
+    lines: Iterable[bytes | str] = getattr(sys.stdin, "buffer", sys.stdin)
+    for number, line in enumerate(lines, 1):
+        where = f"line {number} of the input"
+        try:
+            text = line.decode("utf-8-sig") if isinstance(line, bytes) else line
+        except UnicodeDecodeError as error:
+            byte = f"byte {error.start} is {error.object[error.start]:#04x}"
+            raise ValueError(f"{where} is not UTF-8 ({byte}): convert it to UTF-8 first") from None
+        if not text.strip():
+            raise ValueError(f"{where} is empty: give a text a line")
+        yield text.strip()
+
+
+def on_terminal() -> bool:
+    """Return whether what is printed is seen by a person."""
+    return sys.stdout.isatty()

@@ -1,0 +1,225 @@
+"""The commands of labels, translations, words and data sets; and their bad input."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from npllm.checkpoint import load_model_and_vocabularies
+from npllm.cli import main
+from npllm.layers import softmax_forward
+from npllm.training.classification import ids_of
+
+pytest_plugins = ["tiny_run"]
+
+RUN = ["--steps=6", "--log-every=3", "--eval-every=3", "--checkpoint-every=3", "--threads=1"]
+LABELS = ["--task=classification", "--embed-size=4", "--batch-size=4", *RUN]
+PAIRS = ["--task=translation", "--tokenizer=character", "--batch-size=4", *RUN]
+PAIRS += ["--width=6", "--heads=2", "--layers=1", "--length=20"]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A run of each task; only to be read."""
+    folder = tmp_path_factory.mktemp("learned")
+    rows = [f"the film {n} is {'good' if n % 2 else 'bad'}\t{n % 2}" for n in range(40)]
+    (folder / "labels.tsv").write_text("\n".join(["text\tlabel", *rows]), "utf-8")
+    words = [f"word {n}" for n in range(40)]
+    (folder / "a").write_text("\n".join(words), "utf-8")
+    (folder / "b").write_text("\n".join(word.upper() for word in words), "utf-8")
+    labels, source, target = (folder / name for name in ("labels.tsv", "a", "b"))
+    assert main(["train", f"--data={labels}", f"--out={folder / 'bag'}", *LABELS]) == 0
+    files = [f"--source={source}", f"--target={target}"]
+    assert main(["train", *files, f"--out={folder / 'to'}", *PAIRS]) == 0
+    return folder
+
+
+def test_training_says_what_to_do_next(npllm, learned, tmp_path):
+    status, output, _ = npllm(
+        "train", f"--data={learned / 'labels.tsv'}", f"--out={tmp_path / 'new'}", *LABELS
+    )
+    assert status == 0
+    assert "32 texts to learn from, 4 to validate, 4 to test" in output
+    assert f"How well it does on the rest: npllm classify {tmp_path / 'new'} --test" in output
+    assert "accuracy" in output
+    assert (npllm("train", f"--resume={tmp_path / 'new'}", "--steps=9"))[0] == 0
+    status, _, errors = npllm("train", f"--resume={tmp_path / 'new'}", "--task=translation")
+    assert (status, errors.splitlines()) == (
+        2,
+        [f"npllm: error: {tmp_path / 'new'} learns classification: leave out --task"],
+    )
+
+
+def test_a_text_is_told(npllm, learned):
+    status, output, _ = npllm("classify", learned / "bag", "--text", "the film 7 is good")
+    assert status == 0
+    label, p, *_ = output.split()
+    model, vocabularies = load_model_and_vocabularies(learned / "bag")
+    ids = ids_of("the film 7 is good", vocabularies["tokenizer"], 256)
+    scores, _ = model.forward(ids[None], [len(ids)])
+    expected = softmax_forward(scores)[0][0]
+    assert label == str(expected.argmax())
+    assert float(p) == pytest.approx(expected.max(), abs=1e-4)
+    weights = model.word_weights(ids[None], [len(ids)], [expected.argmax()])[0]
+    assert [float(w) for w in output.split() if w[0] in "+-"] == pytest.approx(
+        weights.tolist(), abs=0.005
+    )
+
+
+def test_words_are_coloured_on_a_terminal(npllm, learned, monkeypatch):
+    monkeypatch.setattr("npllm.cli.classify.on_terminal", lambda: True)
+    _, output, _ = npllm("classify", learned / "bag", "--text", "good film")
+    assert "\x1b[30;48;2;" in output
+    assert output.endswith("\x1b[0m\n")
+
+
+def test_lines_are_told_one_by_one(npllm, learned, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("good\nbad\n"))
+    status, output, _ = npllm("classify", learned / "bag")
+    assert (status, len(output.splitlines())) == (0, 2)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"word 1\r\nword 2")))
+    status, output, _ = npllm("translate", learned / "to")
+    assert (status, len(output.splitlines())) == (0, 2)
+
+
+def test_the_texts_for_the_end_are_measured(npllm, learned, tmp_path):
+    out = tmp_path / "confusion.png"
+    status, output, _ = npllm("classify", learned / "bag", "--test", f"--out={out}")
+    assert status == 0
+    lines = output.splitlines()
+    assert lines[0].split() == ["4", "texts", "accuracy", "F1"]
+    assert lines[1].split() == ["majority", "0.5000", "0.3333"]
+    assert lines[2].startswith("naive Bayes")
+    assert out.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_translations_are_measured(npllm, learned, oracle):
+    oracle("sacrebleu")
+    status, output, _ = npllm("translate", learned / "to", "--test", "--show=1")
+    assert status == 0
+    assert "source       word 38\n" in output
+    assert "reference    WORD 38\n" in output
+    assert output.splitlines()[4].split() == ["2", "texts", "BLEU", "chrF", "the", "same"]
+    assert output.splitlines()[5].startswith("the source itself")
+
+
+def test_a_translation_is_inspected(npllm, learned, tmp_path):
+    page = tmp_path / "page.html"
+    status, _, _ = npllm("inspect", learned / "to", "--text=word 1", f"--out={page}")
+    assert status == 0
+    shown = page.read_text("utf-8")
+    assert "Layer 0, mean of 2 heads" in shown
+    assert shown.count("<details>") == 2
+    assert "<script" not in shown
+
+
+def test_words_are_shown(npllm, place, tmp_path):
+    status, output, _ = npllm("neighbours", "run", "e", "--count=3")
+    assert status == 0
+    assert [len(line.split()) for line in output.splitlines()] == [3] * 4
+    status, output, _ = npllm("neighbours", "run", "e", "--in=er", "--in=Sylter e")
+    assert [line.split()[0] for line in output.splitlines()[3:]] == ["layer", "embedding", "1"]
+    (place / "senses.tsv").write_text("text\tlabel\ner\tx\nje\ty\nue\tx\n", "utf-8")
+    status, output, _ = npllm("neighbours", "run", "e", "--senses=senses.tsv")
+    assert status == 0
+    assert len(output.splitlines()) == 3
+    status, output, _ = npllm("neighbours", "run", "e", "--analogy", "a", "b")
+    assert status == 0
+    out = tmp_path / "words.png"
+    status, _, _ = npllm("plot", "embeddings", "run", "--words", "e", "r", "x", f"--out={out}")
+    assert (status, out.read_bytes()[:4]) == (0, b"\x89PNG")
+
+
+def test_data_sets_are_listed_made_and_used(npllm, tmp_path, monkeypatch):
+    monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "home"))
+    status, output, _ = npllm("data", "list")
+    assert status == 0
+    assert "here" not in output
+    assert any(line.split()[:2] == ["bible-en-es", "pairs"] for line in output.splitlines())
+    _, output, _ = npllm("data", "show", "bible-en-es")
+    assert "apt-get download sword-text-web sword-text-sparv" in output
+    assert "public domain" in output
+    status, output, _ = npllm("data", "fetch", "reverse")
+    assert status == 0
+    assert output.splitlines() == [
+        str(tmp_path / "home" / "reverse" / name) for name in ("pairs.tsv", "text.txt")
+    ]
+    assert "here" in npllm("data", "list")[1]
+    out = f"--out={tmp_path / 'run'}"
+    status, output, _ = npllm("train", "--data=reverse", out, *PAIRS, "--steps=1")
+    assert status == 0
+    assert "18,000 pairs to learn from" in output
+
+
+BAD = [
+    (["classify", "{bag}", "--text", " "], "--text is empty"),
+    (["classify", "{bag}", "--text", "✗"], "the vocabulary has nothing of the text '✗'"),
+    (["classify", "{bag}", "--out=x.png"], "--out draws what --test finds: add --test"),
+    (["classify", "{bag}", "--test", "--text=x"], "--test has texts of its own"),
+    (["classify", "{to}", "--text=x"], "is no classifier: train one, --task classification"),
+    (["classify", "run", "--text=x"], "is no classifier"),
+    (["classify", "missing", "--text=x"], "missing"),
+    (["translate", "{to}", "--text", ""], "--text is empty"),
+    (["translate", "{to}", "--text", "word " * 20], "the model has 21 positions, and the text 99"),
+    (["translate", "{to}", "--test", "--text=x"], "--test has texts of its own"),
+    (["translate", "{bag}", "--text=x"], "is no translator: train one, --task translation"),
+    (["generate", "{bag}"], "holds a classifier, no language model: npllm classify asks it"),
+    (["generate", "{to}"], "no language model: npllm translate asks it"),
+    (["evaluate", "{to}"], "no language model: npllm translate asks it"),
+    (["inspect", "{bag}", "--text=x", "--out=x.html"], "npllm classify asks it"),
+    (["compare", "{bag}", "run"], "learned classification, and is no language model"),
+    (["train", "--task=classification", "--out=new"], "must name a table of texts and labels"),
+    (
+        ["train", "--task=translation", "--out=new", "--source=text"],
+        "name a table, --data=FILE, or",
+    ),
+    (["train", "--task=translation", "--out=new", "--source=text", "--target=lines"], "lines"),
+    (["train", "--out=new", "--held-out=0.1", "--source=text"], "--source has no effect with"),
+    (["train", "--out=new", "--data=tang"], "is not here: npllm data fetch tang"),
+    (["train", "--task=translation", "--data=tang", "--out=new"], "tang has no pairs"),
+    (["train", "--task=classification", "--data=text", "--out=new"], "must end in .tsv, .csv"),
+    (["neighbours", "run", ""], "the word is empty"),
+    (["neighbours", "run", "✗"], "the word '✗' is not in the vocabulary"),
+    (["neighbours", "run", "e", "--in=e"], "--in compares texts: name it twice or more"),
+    (["neighbours", "run", "e", "--in=e", "--in=x"], "'e' does not stand in 'x'"),
+    (["neighbours", "run", "e", "--in=e", "--in=e", "--analogy", "a", "b"], "choose one of"),
+    (["neighbours", "{bag}", "good"], "npllm classify asks it"),
+    (["plot", "embeddings"], "npllm plot embeddings MODEL names a model"),
+    (["plot", "embeddings", "run", "--words", "e", "r"], "three words or more, got 2"),
+    (["plot", "run", "--words", "e"], "--words goes with npllm plot embeddings"),
+    (["data", "fetch"], "name a data set: npllm data fetch NAME"),
+    (["data", "fetch", "nothing"], "there is no data set nothing"),
+    (["data", "list", "tang"], "npllm data show tang tells of one"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a)[:60] for a, _ in BAD])
+def test_bad_input(refused, learned, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    known = {"bag": learned / "bag", "to": learned / "to"}
+    assert message in refused(*(a.format(**known) for a in arguments))
+
+
+@pytest.mark.parametrize(
+    ("command", "stdin", "message"),
+    [
+        ("bag", b"good\n\n", "line 2 of the input is empty"),
+        ("to", b"word\n \n", "line 2 of the input is empty"),
+        ("bag", b"good\n\xff\n", "is not UTF-8"),
+        ("to", b"\xff\n", "is not UTF-8"),
+    ],
+)
+def test_bad_lines(refused, learned, monkeypatch, command, stdin, message):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+    use = {"bag": "classify", "to": "translate"}[command]
+    assert message in refused(use, learned / command)
+
+
+def test_a_label_that_is_not_known(learned):
+    _, vocabularies = load_model_and_vocabularies(learned / "bag")
+    assert vocabularies["labels"].encode("1").tolist() == [1]
+    with pytest.raises(ValueError, match="there is no label '2'; there are 0, 1"):
+        vocabularies["labels"].encode("2")
+    assert np.array_equal(vocabularies["labels"].encode("0"), [0])
