@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.torch_tasks import classified, module, translated
 from npllm.datasets import tasks
 from npllm.models import KINDS
 from npllm.optim import Adam
@@ -22,91 +23,10 @@ SMOOTHING = 0.1
 SIZES: dict[str, dict[str, Any]] = {
     "bag_classifier": {"embed_size": 12},
     "lstm_classifier": {"embed_size": 8, "hidden_size": 6},
-    "encoder_classifier": {"context": 20, "width": 12, "num_layers": 1, "heads": 2},
-    "transformer_translator": {"context": 20, "width": 12, "num_layers": 1, "heads": 2},
+    "encoder_classifier": {"context": 20, "width": 12, "num_layers": 2, "heads": 2},
+    "transformer_translator": {"context": 20, "width": 12, "num_layers": 2, "heads": 2},
     "lstm_translator": {"embed_size": 10, "hidden_size": 12},
 }
-
-
-def module(torch: Any, name: str, model: Any) -> Any:
-    """Return torch's module of a model's weights, by their names, and its forward."""
-    nn, c = torch.nn, model.config
-    double: dict[str, Any] = {"dtype": torch.float64, "batch_first": True}
-    one = nn.Module()
-    if name.startswith(("encoder", "transformer")):
-        sizes = (c["width"], c["heads"], 4 * c["width"])
-        options = {"dropout": 0.0, "activation": "gelu", **double}
-        stack = nn.Module()
-        layer = nn.TransformerEncoderLayer(*sizes, **options)
-        stack.layers = nn.ModuleList([layer])
-    weights = {n: nn.Parameter(torch.tensor(a)) for n, a in model.parameters.items()}
-    if name == "encoder_classifier":
-        one.layers = stack.layers
-    elif name == "transformer_translator":
-        one.encoder, one.decoder = stack, nn.Module()
-        one.decoder.layers = nn.ModuleList([nn.TransformerDecoderLayer(*sizes, **options)])
-    elif name == "lstm_classifier":
-        one.rnn = nn.LSTM(c["embed_size"], c["hidden_size"], bidirectional=True, **double)
-    elif name == "lstm_translator":
-        one.encoder = nn.LSTM(c["embed_size"], c["hidden_size"], **double)
-        one.decoder = nn.LSTM(c["embed_size"], c["hidden_size"], **double)
-    for full, weight in weights.items():
-        *path, last = full.split(".")
-        part = one
-        for step in path:
-            if not hasattr(part, step):
-                setattr(part, step, nn.Module())
-            part = getattr(part, step)
-        setattr(part, last, weight)  # of a layer of torch's, or of an empty module
-    return one
-
-
-def read(torch: Any, rnn: Any, e: Any, lengths: Any) -> Any:
-    """Return an LSTM's outputs and final state over texts of unequal lengths."""
-    packed = torch.nn.utils.rnn.pack_padded_sequence(
-        e, lengths, batch_first=True, enforce_sorted=False
-    )
-    h, final = rnn(packed)
-    return torch.nn.utils.rnn.pad_packed_sequence(h, batch_first=True)[0], final
-
-
-def classified(torch: Any, name: str, m: Any, ids: Any, lengths: Any) -> Any:
-    """Return the scores of a classifier."""
-    real = torch.arange(ids.shape[1]) < lengths[:, None]
-    x = m.embedding.weight[ids]
-    if name == "lstm_classifier":
-        x, _ = read(torch, m.rnn, x, lengths)
-        u = torch.tanh(x @ m.attention.weight.T + m.attention.bias) @ m.context.weight[0]
-        shares = u.masked_fill(~real, -torch.inf).softmax(-1)
-    else:
-        if name == "encoder_classifier":
-            x = m.layers[0](x + m.position.weight[: ids.shape[1]], src_key_padding_mask=~real)
-        shares = real / lengths[:, None].double()
-    return torch.einsum("bt,bte->be", shares, x) @ m.fc.weight.T + m.fc.bias
-
-
-def translated(torch: Any, name: str, m: Any, source: Any, lengths: Any, ids: Any) -> Any:
-    """Return the logits of a translator."""
-    real = torch.arange(source.shape[1]) < lengths[:, None]
-    x, y = m.source.weight[source], m.target.weight[ids]
-    if name == "transformer_translator":
-        x = m.encoder.layers[0](
-            x + m.source_position.weight[: source.shape[1]], src_key_padding_mask=~real
-        )
-        steps = ids.shape[1]
-        y = m.decoder.layers[0](
-            y + m.target_position.weight[:steps],
-            x,
-            tgt_mask=torch.triu(torch.ones(steps, steps, dtype=torch.bool), 1),
-            memory_key_padding_mask=~real,
-        )
-        return y @ m.target.weight.T + m.head.bias
-    x, final = read(torch, m.encoder, x, lengths)
-    h, _ = m.decoder(y, final)
-    scores = (h @ m.score.weight.T) @ x.transpose(1, 2)
-    c = scores.masked_fill(~real[:, None], -torch.inf).softmax(-1) @ x
-    o = torch.tanh(torch.cat([c, h], -1) @ m.joined.weight.T)
-    return o @ m.head.weight.T + m.head.bias
 
 
 def made(name: str) -> tuple[Any, Any, tuple[CharacterTokenizer, CharacterTokenizer]]:
