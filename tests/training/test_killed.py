@@ -56,6 +56,64 @@ def test_a_killed_process_is_resumed(tmp_path):
     assert left_behind(resumed.directory) == left_behind(whole.directory)
 
 
+KINDS = {
+    "gpt": ["--model=gpt", "--width=16", "--heads=2", "--context=16"],
+    "llama": ["--model=llama", "--width=16", "--heads=2", "--context=16"],
+    "bag": ["--task=classification", "--data=labels.tsv", "--embed-size=8"],
+    "bilstm": ["--task=classification", "--data=labels.tsv", "--model=bilstm", "--embed-size=8"],
+    "encoder": ["--task=classification", "--data=labels.tsv", "--model=encoder", "--width=16"],
+    "transformer": ["--task=translation", "--source=a", "--target=b", "--width=16"],
+    "translating lstm": ["--task=translation", "--source=a", "--target=b", "--model=lstm"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_killed_and_resumed(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    words = [f"{'good' if n % 2 else 'bad'} {n}" for n in range(80)]
+    rows = ["text\tlabel", *(f"{word}\t{n % 2}" for n, word in enumerate(words))]
+    (tmp_path / "labels.tsv").write_text("\n".join(rows), "utf-8")
+    (tmp_path / "a").write_text("\n".join(words), "utf-8")
+    (tmp_path / "b").write_text("\n".join(word.upper() for word in words), "utf-8")
+    options = [*KINDS[name], "--dropout=0.2", "--threads=1", "--batch-size=8", "--steps=120"]
+    options += ["--log-every=3", "--eval-every=40", "--checkpoint-every=7"]
+    process = start("--out=killed", *options, stdout=subprocess.PIPE)
+    assert any(line.startswith("step ") for line in process.stdout)
+    process.kill()
+    process.communicate()
+    assert process.returncode != 0
+    resumed = Run.resume(tmp_path / "killed")
+    assert 35 <= resumed.step < 120
+    list(resumed.train())
+    assert start("--out=whole", *options).wait() == 0
+    assert left_behind(resumed.directory) == left_behind(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_counting_that_is_killed_leaves_no_half_run(tmp_path):
+    begun = time.perf_counter()
+    whole = tmp_path / "whole"
+    assert start(f"--out={whole}", "--model=ngram").wait() == 0
+    life = time.perf_counter() - begun
+    outcomes = set()
+    for n in range(10):
+        directory = tmp_path / f"killed{n}"
+        process = start(f"--out={directory}", "--model=ngram")
+        try:
+            process.wait(timeout=life * (n + 2) / 11)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if directory.exists():
+            (latest,) = directory.glob("checkpoint-*[0-9]")
+            (expected,) = whole.glob("checkpoint-*[0-9]")
+            name = "model.safetensors"
+            assert (latest / name).read_bytes() == (expected / name).read_bytes()
+        outcomes.add(directory.exists())
+    assert False in outcomes
+
+
 @pytest.mark.slow
 def test_ten_processes_killed_at_any_moment(tmp_path):
     options = ["--embed-size=12", "--hidden-size=16", "--layers=2", "--dropout=0.2", "--threads=1"]
