@@ -76,8 +76,14 @@ def fetch(name: str, tell: Callable[[str], object] = print) -> Path:
 
 
 def _run(line: list[str], folder: Path) -> None:
+    program = shutil.which(line[0]) or line[0]  # Windows has npm.cmd
     found = subprocess.run(
-        line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [program, *line[1:]],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if found.returncode:
         told = (found.stderr.strip() or found.stdout.strip()).splitlines()

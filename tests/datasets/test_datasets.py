@@ -19,7 +19,7 @@ from npllm.text.paired import read_paired
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "home"))
-    monkeypatch.setattr(fetching.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(fetching.shutil, "which", lambda name: name)
     return tmp_path / "home"
 
 

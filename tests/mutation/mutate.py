@@ -1,10 +1,10 @@
-"""Change npllm.layers and npllm.optim by one slip at a time: some test must fail each time.
+"""Change npllm.layers, ngram and optim by one slip at a time: some test must fail each time.
 
     pip install torch==2.13.0 && pip install -e '.[test,oracle,mutation]'
     python tests/mutation/mutate.py
 
-The slips are those of mutmut and of ``slips.py``. Each is run against the tests below tests/layers
-and tests/optim that reach the function it sits in. ``equivalents.toml`` lists the mutants that no
+The slips are those of mutmut and of ``slips.py``. Each is run against the tests below tests/layers,
+tests/ngram and tests/optim that reach the function it sits in. ``equivalents.toml`` lists the mutants that no
 test can tell from the source, each with its reason. The exit status is 0 if these are the ones that
 survive, no more and no fewer. All of it happens in a temporary copy.
 """
@@ -28,9 +28,11 @@ CONFIGURATION = """
 source_paths = npllm
 only_mutate =
     npllm/layers/*
+    npllm/ngram/*
     npllm/optim/*
 pytest_add_cli_args_test_selection =
     tests/layers
+    tests/ngram
     tests/optim
 """
 ENVIRONMENT = {
