@@ -11,8 +11,8 @@ import gzip
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -130,8 +130,11 @@ def read_arpa(path: str | os.PathLike[str]) -> tuple[NgramLanguageModel, tuple[s
             sections, vocabulary = reader.read()
         except EOFError:
             raise ValueError(f"{name} is truncated: its compressed data end too early") from None
-    _complete(sections)
-    tables = _tables(sections, len(vocabulary) + 1)
+    try:
+        tables = _tables(sections, len(vocabulary) + 1)
+    except LookupError:
+        _complete(sections)
+        tables = _tables(sections, len(vocabulary) + 1)
     for order, table in enumerate(tables, 1):
         if (table.codes[1:] == table.codes[:-1]).any():
             raise ValueError(f"{name} is corrupt: it has one of the {order}-grams twice")
@@ -206,20 +209,10 @@ class _Reader:
             if twice:
                 word = twice[0].decode(errors="replace")
                 raise ValueError(f"{self.name} is corrupt: it has the 1-gram {word!r:.80} twice")
-        section = _Section(np.empty((size, order), np.int64), np.empty(size), np.zeros(size))
-        for n, row in enumerate(rows):
-            try:
-                words, numbers = row[1 : order + 1], [*map(float, row[:1] + row[order + 1 :])]
-                if len(words) < order or len(numbers) > 2:
-                    raise ValueError("another number of fields")
-                section.words[n] = [ids[word] for word in words]
-                section.log_p[n], section.log_b[n] = (*numbers, 0.0)[:2]
-            except ValueError:
-                problem = f"must be a number, {order} words and perhaps another number"
-                raise self.error(problem, start + n) from None
-            except KeyError as error:
-                word = error.args[0].decode(errors="replace")
-                raise self.error(f"{word!r:.80} is not among the 1-grams", start + n) from None
+        try:
+            section = _columns(order, rows, ids)
+        except (KeyError, ValueError):
+            raise self._wrong_row(order, rows, ids, start) from None
         for wrong in np.flatnonzero(~(section.log_p <= 0) | ~np.isfinite(section.log_b))[:1]:
             problem = "the first number must be 0 or less, the last finite"
             raise self.error(problem, start + int(wrong))
@@ -228,6 +221,43 @@ class _Reader:
         return _Section(
             section.words[kept], section.log_p[kept] * LOG_10, section.log_b[kept] * LOG_10
         )
+
+    def _wrong_row(
+        self, order: int, rows: list[list[bytes]], ids: Mapping[bytes, int], start: int
+    ) -> ValueError:
+        """Return the error of the first row that is none."""
+        for n, row in enumerate(rows, start):
+            try:
+                _columns(order, [row], ids)
+            except ValueError:
+                problem = f"must be a number, {order} words and perhaps another number"
+                return self.error(problem, n)
+            except KeyError as error:
+                word = error.args[0].decode(errors="replace")
+                return self.error(f"{word!r:.80} is not among the 1-grams", n)
+        raise AssertionError("each row is right by itself")
+
+
+def _columns(order: int, rows: list[list[bytes]], ids: Mapping[bytes, int]) -> _Section:
+    """Return the n-grams of rows: a number, words, and another number, 0 where there is none.
+
+    Raises:
+        KeyError: a word has no id.
+        ValueError: a row has another number of fields, or what is no number.
+    """
+    fields = order + 2
+    whole = [row if len(row) == fields else [*row, b"0"] for row in rows]
+    if any(len(row) != fields for row in whole):
+        raise ValueError("another number of fields")
+    flat = list(chain.from_iterable(whole))
+    words = [
+        np.fromiter(map(ids.__getitem__, flat[n::fields]), np.int64, len(rows))
+        for n in range(1, order + 1)
+    ]
+    numbers = (
+        np.fromiter(map(float, flat[n::fields]), np.float64, len(rows)) for n in (0, order + 1)
+    )
+    return _Section(np.stack(words, axis=1), *numbers)
 
 
 def _complete(sections: list[_Section]) -> None:
@@ -247,12 +277,18 @@ def _complete(sections: list[_Section]) -> None:
 
 
 def _tables(sections: list[_Section], size: int) -> list[Table]:
-    """Return the tables of words, with an id below ``size``, and the probabilities of prefixes."""
+    """Return the tables of words, with an id below ``size``, and the probabilities of prefixes.
+
+    Raises:
+        LookupError: a prefix is not among the n-grams one shorter.
+    """
     tables: list[Table] = []
     for words, log_p, log_b in sections:
         ranks = np.zeros(len(words), np.int64)
         for table, word in zip(tables, words.T, strict=False):
             ranks = find(table.codes, size, ranks, word)
+        if (ranks < 0).any():
+            raise LookupError("a prefix is missing")
         codes = ranks * size + words[:, -1]
         unknown = np.isnan(log_p)
         if unknown.any():

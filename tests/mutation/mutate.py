@@ -4,9 +4,9 @@
     python tests/mutation/mutate.py
 
 The slips are those of mutmut and of ``slips.py``. Each is run against the tests below tests/layers,
-tests/ngram and tests/optim that reach the function it sits in. ``equivalents.toml`` lists the mutants that no
-test can tell from the source, each with its reason. The exit status is 0 if these are the ones that
-survive, no more and no fewer. All of it happens in a temporary copy.
+tests/ngram and tests/optim that reach the function it sits in. ``equivalents.toml`` lists the
+mutants that no test can tell from the source, each with its reason. The exit status is 0 if these
+are the ones that survive, no more and no fewer. All of it happens in a temporary copy.
 """
 
 from __future__ import annotations
