@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from npllm.figures import new_figure, save_figure
+from npllm.figures import fonts_for, new_figure, save_figure
 from npllm.loading import load
 from npllm.ngram import NgramLanguageModel
 from npllm.threads import blas_held
@@ -174,5 +174,5 @@ def plot(found: Sequence[Measured], out: str | os.PathLike[str]) -> None:
         title="Models side by side",
     )
     axes.grid(alpha=0.3, which="both")
-    axes.legend()
+    axes.legend(prop={"family": fonts_for(each.name for each in told)})
     save_figure(figure, out)
