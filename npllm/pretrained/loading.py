@@ -55,7 +55,10 @@ class Pretrained(NamedTuple):
                 of use without it. The message names the file.
         """
         if paths := [path for path in self.tokenizer_data.values() if isinstance(path, Path)]:
-            return load_tokenizer(paths[0].parent)
+            tokenizer = load_tokenizer(paths[0].parent)
+            if not isinstance(tokenizer, BytePairTokenizer):
+                raise ValueError(f"{self.path}: the tokenizer is {tokenizer.kind}, not byte-level")
+            return tokenizer
         try:
             return _gguf_tokenizer(self.tokenizer_data)
         except ValueError as error:

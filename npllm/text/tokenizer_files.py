@@ -1,8 +1,9 @@
-"""Byte pair tokenizers from the files in which they are published.
+"""Byte pair and WordPiece tokenizers from the files in which they are published.
 
 What would be encoded otherwise than its publisher does is refused. Ids are those of tokenizers'
-``encode(text, add_special_tokens=False)``: what a file says of tokens to be added around a text, of
-truncation and of padding is left to the caller.
+``encode(text, add_special_tokens=False)``; with the tokens that a WordPiece file adds around a text
+they are those of ``encode_whole``. What a file says of truncation and of padding is left to the
+caller.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import TypeGuard, TypeVar, cast
 
 from npllm.files import Json
+from npllm.text.bert_words import BertWords
 from npllm.text.bpe import BytePairTokenizer
 from npllm.text.byte_letters import from_letters, to_letters
+from npllm.text.wordpiece import WordPieceTokenizer
 
 PAIRS_OF_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 GGUF_SPLITS = {"gpt-2": "gpt2", "gpt2": "gpt2", "smollm": "smollm"}
@@ -29,16 +32,18 @@ UNSUPPORTED_OPTIONS = (
     "byte_fallback",
     "ignore_merges",
 )
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 Made = TypeVar("Made")
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> BytePairTokenizer:
+def load_tokenizer(path: str | os.PathLike[str]) -> BytePairTokenizer | WordPieceTokenizer:
     """Return the tokenizer of a ``tokenizer.json``, or of the folder that a model came in.
 
     Args:
-        path: the file, or a folder with ``tokenizer.json``, with ``vocab.json`` and ``merges.txt``
-            or with ``encoder.json`` and ``vocab.bpe``, looked for in that order.
+        path: the file, or a folder with ``tokenizer.json``, with ``vocab.json`` and ``merges.txt``,
+            with ``encoder.json`` and ``vocab.bpe`` or with ``vocab.txt``, looked for in that order.
+            Beside ``vocab.txt``, ``do_lower_case`` of ``tokenizer_config.json`` is heeded.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -52,20 +57,38 @@ def load_tokenizer(path: str | os.PathLike[str]) -> BytePairTokenizer:
     for vocabulary, merges in PAIRS_OF_FILES:
         if (path / vocabulary).exists():
             return load_vocabulary_and_merges(path / vocabulary, path / merges)
-    raise FileNotFoundError(f"{path} holds no tokenizer.json, vocab.json or encoder.json")
+    if (path / "vocab.txt").exists():
+        beside = path / "tokenizer_config.json"
+        lowercase = _reading(beside, _lower_case) if beside.exists() else True
+        return load_wordpiece_vocabulary(path / "vocab.txt", lowercase=lowercase)
+    names = "tokenizer.json, vocab.json, encoder.json or vocab.txt"
+    raise FileNotFoundError(f"{path} holds no {names}")
 
 
-def load_tokenizer_json(path: str | os.PathLike[str]) -> BytePairTokenizer:
+def load_tokenizer_json(
+    path: str | os.PathLike[str],
+) -> BytePairTokenizer | WordPieceTokenizer:
     """Return the tokenizer of a ``tokenizer.json`` of the tokenizers library.
 
-    Supported are the model BPE with the pre-tokenizer ByteLevel, alone or after Digits, and added
-    tokens that are special.
+    Supported are the model BPE with the pre-tokenizer ByteLevel, alone or after Digits, the model
+    WordPiece with BERT's normalizer and pre-tokenizer, and added tokens that are special.
 
     Raises:
         OSError: the file is missing or cannot be read.
         ValueError: it is no such file, or asks for what is not supported.
     """
-    return _reading(path, lambda text: _of_tokenizer_json(_json_object(text)))
+
+    def build(text: str) -> BytePairTokenizer | WordPieceTokenizer:
+        saved = _json_object(text)
+        model = _object(saved.get("model"), "model")
+        kind = model.get("type", "BPE")  # files of 2019 name no type
+        if kind == "WordPiece":
+            return _wordpiece(saved, model)
+        if kind != "BPE":
+            raise ValueError(f"the model must be BPE or WordPiece, got {kind!r:.80}")
+        return _byte_pair(saved, model)
+
+    return _reading(path, build)
 
 
 def tokenizer_json(tokenizer: BytePairTokenizer) -> dict[str, Json]:
@@ -139,6 +162,33 @@ def load_vocabulary_and_merges(
     return _reading(merges, build)
 
 
+def load_wordpiece_vocabulary(
+    path: str | os.PathLike[str], *, lowercase: bool = True
+) -> WordPieceTokenizer:
+    """Return the tokenizer of BERT's ``vocab.txt``, a line a token.
+
+    Special are those of [PAD], [UNK], [CLS], [SEP] and [MASK] that it has; [CLS] is put before a
+    text and [SEP] behind it.
+
+    Args:
+        path: of the file.
+        lowercase: whether the model knows no capitals and no accents; the file does not say.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: a token is empty or there twice, or [UNK], [CLS] or [SEP] is missing.
+    """
+
+    def build(text: str) -> WordPieceTokenizer:
+        tokens = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+        special = [token for token in BERT_SPECIAL if token in tokens]
+        template = (["[CLS]"], ["[SEP]"])
+        words = BertWords(lowercase=lowercase)
+        return WordPieceTokenizer(tokens, words, special=special, template=template)
+
+    return _reading(path, build)
+
+
 def tokenizer_from_gguf(
     tokens: Sequence[str],
     merges: Sequence[str],
@@ -179,10 +229,7 @@ def tokenizer_from_gguf(
     return _build(tokens, merges, special, GGUF_SPLITS[pretokenizer], unknown, unused)
 
 
-def _of_tokenizer_json(saved: dict[str, Json]) -> BytePairTokenizer:
-    model = _object(saved.get("model"), "model")
-    if (kind := model.get("type", "BPE")) != "BPE":  # files of 2019 name no type
-        raise ValueError(f"the model must be BPE, got {kind!r:.80}")
+def _byte_pair(saved: dict[str, Json], model: dict[str, Json]) -> BytePairTokenizer:
     for option in UNSUPPORTED_OPTIONS:
         if model.get(option):
             raise ValueError(f"the model's {option} must not be set, got {model[option]!r:.80}")
@@ -193,24 +240,114 @@ def _of_tokenizer_json(saved: dict[str, Json]) -> BytePairTokenizer:
     split = _split_of(saved.get("pre_tokenizer"))
     vocabulary = dict(_object(model.get("vocab"), "vocab"))
     merges = _list(model.get("merges"), "merges")
-    special = set()
-    for entry in _list(saved.get("added_tokens", []), "added_tokens"):
-        added = _object(entry, "added token")
-        token, i = str(added.get("content")), added.get("id")
-        if added.get("special") is not True or any(
-            map(added.get, ("lstrip", "rstrip", "single_word"))
-        ):
-            raise ValueError(
-                f"the added token {token!r} must be special, without lstrip, rstrip, single_word"
-            )
-        if (known := vocabulary.setdefault(token, i)) != i:
-            raise ValueError(f"the added token {token!r} has id {i}, in the vocabulary {known}")
-        special.add(token)
+    special = _added(saved, vocabulary, ("lstrip", "rstrip", "single_word"))
     unknown = model.get("unk_token")
     if unknown is not None and (unknown := vocabulary.get(str(unknown))) is None:
         raise ValueError(f"the vocabulary lacks the unknown token {model['unk_token']!r}")
     tokens = _in_order(vocabulary)  # which sees to it that every id is one
     return _build(tokens, merges, special, split, cast("int | None", unknown))
+
+
+def _added(
+    saved: Mapping[str, Json], vocabulary: dict[str, Json], unwanted: Sequence[str]
+) -> set[str]:
+    """Return the added tokens, and add them to the vocabulary."""
+    special = set()
+    for entry in _list(saved.get("added_tokens", []), "added_tokens"):
+        added = _object(entry, "added token")
+        token, i = str(added.get("content")), added.get("id")
+        if added.get("special") is not True or any(map(added.get, unwanted)):
+            raise ValueError(
+                f"the added token {token!r} must be special, without {', '.join(unwanted)}"
+            )
+        if (known := vocabulary.setdefault(token, i)) != i:
+            raise ValueError(f"the added token {token!r} has id {i}, in the vocabulary {known}")
+        special.add(token)
+    return special
+
+
+def _wordpiece(saved: dict[str, Json], model: dict[str, Json]) -> WordPieceTokenizer:
+    normalizer, decoder = saved.get("normalizer"), saved.get("decoder")
+    if (kind := _kind(normalizer)) != "BertNormalizer":
+        raise ValueError(f"the normalizer of WordPiece must be BertNormalizer, got {kind:.80}")
+    if (kind := _kind(saved.get("pre_tokenizer"))) != "BertPreTokenizer":
+        raise ValueError(f"the pre-tokenizer of WordPiece must be BertPreTokenizer, got {kind:.80}")
+    prefix = str(model.get("continuing_subword_prefix", "##"))
+    shown = _object({} if decoder is None else decoder, "decoder")
+    if decoder is not None and (_kind(decoder), shown.get("prefix")) != ("WordPiece", prefix):
+        raise ValueError(f"the decoder must be WordPiece with the prefix {prefix!r:.80}")
+    longest = model.get("max_input_chars_per_word", 100)
+    if type(longest) is not int or longest < 0:
+        raise ValueError(f"max_input_chars_per_word must be a whole number, got {longest!r:.80}")
+    asked = _object(normalizer, "normalizer")
+    given = [asked.get(name) for name in ("clean_text", "handle_chinese_chars", "lowercase")]
+    clean, chinese, lowercase = (value is not False for value in given)
+    accents = asked.get("strip_accents")
+    for value in (accents, *given):
+        if value not in (True, False, None):
+            raise ValueError(f"BertNormalizer's options must be true or false, got {value!r:.80}")
+    vocabulary = dict(_object(model.get("vocab"), "vocab"))
+    special = _added(saved, vocabulary, ("lstrip", "rstrip", "single_word", "normalized"))
+    return WordPieceTokenizer(
+        _in_order(vocabulary),
+        BertWords(clean, chinese, None if accents is None else accents is True, lowercase),
+        special=special,
+        unknown=str(model.get("unk_token", "[UNK]")),
+        prefix=prefix,
+        longest_word=longest,
+        template=_template(saved.get("post_processor"), vocabulary),
+        cleanup=shown.get("cleanup") is not False,
+    )
+
+
+def _template(processor: Json, vocabulary: Mapping[str, Json]) -> tuple[list[str], list[str]]:
+    """Return the special tokens before a text and behind it."""
+    if processor is None:
+        return [], []
+    given, kind = _object(processor, "post-processor"), _kind(processor)
+    if kind == "BertProcessing":
+        pairs = [_list(given.get(name), name) for name in ("cls", "sep")]
+        tokens: list[str | None] = [str(pair[0]) if pair else None for pair in pairs]
+        tokens.insert(1, None)
+        known = {str(pair[0]): pair[1:] for pair in pairs if pair}
+    elif kind == "TemplateProcessing":
+        tokens = [_piece(entry) for entry in _list(given.get("single"), "the template's single")]
+        named = _object(given.get("special_tokens"), "template's special_tokens")
+        known = {
+            name: _list(_object(token, name).get("ids"), f"{name}'s ids")
+            for name, token in named.items()
+        }
+    else:
+        raise ValueError(
+            f"the post-processor must be TemplateProcessing or BertProcessing, got {kind:.80}"
+        )
+    if tokens.count(None) != 1:
+        raise ValueError("the template must have one place for the text")
+    place = tokens.index(None)
+    special = [token for token in tokens if token is not None]
+    for token in special:
+        if known.get(token) != [vocabulary.get(token)]:
+            raise ValueError(
+                f"the template's token {token!r:.80} has the ids {known.get(token)!r:.80}, in the "
+                f"vocabulary {vocabulary.get(token)}"
+            )
+    return special[:place], special[place:]
+
+
+def _piece(entry: Json) -> str | None:
+    """Return the special token that a piece of a template is; None of the text's place."""
+    piece = _object(entry, "template's piece")
+    for kind, value in piece.items():
+        inner = _object(value, kind)
+        if inner.get("type_id", 0) != 0:
+            raise ValueError("the template must be of type 0 throughout")
+        if kind == "SpecialToken":
+            return str(inner.get("id"))
+    return None
+
+
+def _lower_case(text: str) -> bool:
+    return _json_object(text).get("do_lower_case") is not False
 
 
 def _split_of(pretokenizer: Json) -> str:

@@ -200,11 +200,11 @@ POOLS = [
 ]
 
 
-def strings(count: int, seed: int) -> Iterator[str]:
-    """Give random strings; one in fifty is long, one in four mixes everything."""
+def strings(count: int, seed: int, of: list[list[str]] = POOLS) -> Iterator[str]:
+    """Give random strings of pools; one in fifty is long, one in four mixes everything."""
     rng = random.Random(seed)
     for number in range(count):
-        pools = rng.sample(POOLS, len(POOLS) if number % 4 == 0 else rng.randint(1, 3))
+        pools = rng.sample(of, len(of) if number % 4 == 0 else rng.randint(1, 3))
         length = rng.randint(200, 1000) if number % 50 == 0 else rng.randint(0, 24)
         parts: list[str] = []
         while len(parts) < length:

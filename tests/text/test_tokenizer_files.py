@@ -97,7 +97,7 @@ def test_an_unknown_token_stands_for_bytes_that_are_none(write):
         ("[" * 100_000, "nested too deeply"),
         ([], "the file must be a JSON object, got list"),
         ({}, "the model must be a JSON object, got NoneType"),
-        (with_model(type="WordPiece"), "the model must be BPE, got 'WordPiece'"),
+        (with_model(type="Unigram"), "the model must be BPE or WordPiece, got 'Unigram'"),
         (with_model(merges=None), "merges must be a list, got NoneType"),
         ({**FILE, "model": {"vocab": VOCABULARY}}, "merges must be a list, got NoneType"),
         (with_model(vocab=None), "the vocab must be a JSON object"),
@@ -201,7 +201,7 @@ def test_files_that_do_not_belong_together(write, vocabulary, merges, message):
 
 
 def test_missing_files(write, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer\.json, vocab\.json or"):
+    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer\.json, vocab\.json, encoder"):
         load_tokenizer(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
         load_tokenizer(tmp_path / "nowhere.json")
