@@ -31,7 +31,7 @@ def read_architecture(config: Mapping[str, Json]) -> Architecture:
     >>> read_architecture({"model_type": "gpt2", "n_layer": 6}).config["num_layers"]
     6
     """
-    keys = _Keys(config)
+    keys = Keys(config)
     keys.must_be("quantization_config", None)
     kind = config.get("model_type")
     if kind == "gpt2":
@@ -94,13 +94,14 @@ def write_config(model: GPT | Llama) -> dict[str, Json]:
     }
 
 
-class _Keys:
-    """A config, checked as it is asked for."""
+class Keys:
+    """A config, checked as it is asked for; a ValueError names the key."""
 
     def __init__(self, config: Mapping[str, Json]) -> None:
         self.config = config
 
     def size(self, key: str, default: int | None = None) -> int:
+        """Return a positive integer."""
         value = self.config.get(key)
         if value is None and default is not None:
             return default
@@ -109,6 +110,7 @@ class _Keys:
         return value
 
     def number(self, key: str, default: float) -> float:
+        """Return a positive number."""
         value = self.config.get(key)
         value = default if value is None else value
         if not is_number(value) or not (0 < value < math.inf):
@@ -116,6 +118,7 @@ class _Keys:
         return float(value)
 
     def rate(self, key: str, default: float) -> float:
+        """Return a number in [0, 1]."""
         value = self.config.get(key, default)
         if not is_number(value) or not 0 <= value <= 1:
             raise self._wrong(key, "a number in [0, 1]", value)
@@ -134,7 +137,7 @@ class _Keys:
 _DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
-def _gpt(keys: _Keys) -> dict[str, Json]:
+def _gpt(keys: Keys) -> dict[str, Json]:
     width = keys.size("n_embd", 768)
     # gelu_new and gelu_pytorch_tanh are two names of one function
     keys.must_be("activation_function", "gelu_new", "gelu_pytorch_tanh")
@@ -156,7 +159,7 @@ def _gpt(keys: _Keys) -> dict[str, Json]:
     }
 
 
-def _llama(keys: _Keys) -> dict[str, Json]:
+def _llama(keys: Keys) -> dict[str, Json]:
     width, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
     keys.must_be("hidden_act", "silu")
     keys.must_be("attention_bias", False, None)
@@ -183,7 +186,7 @@ def _llama(keys: _Keys) -> dict[str, Json]:
     }
 
 
-def _rotary(keys: _Keys, context: int) -> tuple[float, dict[str, Json] | None]:
+def _rotary(keys: Keys, context: int) -> tuple[float, dict[str, Json] | None]:
     """Return the base and the scaling, from what transformers 5 writes or from what 4 did."""
     given = keys.config.get("rope_parameters") or keys.config.get("rope_scaling") or {}
     if not isinstance(given, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,7 @@ def read_model(
     elif head in file.tensors and not np.array_equal(file.load(tokens), file.load(head)):
         raise ValueError(f"{file.path} does not fit: {head} is not {tokens}, to which it is tied")
     transposed = GGUF_TRANSPOSED[kind] if gguf else set()
-    _check(file, shapes, sources, {head}, transposed)
+    check_tensors(file, shapes, sources, {head}, transposed)
     try:
         model = model_class(**config, dtype=dtype, seed=None)
     except (ArithmeticError, TypeError, ValueError) as error:
@@ -87,13 +87,22 @@ def _sources(file: TensorFile, kind: str, names: list[str], gguf: bool) -> dict[
     return {name: name.removeprefix(base) if bare else name for name in names}
 
 
-def _check(
+def check_tensors(
     file: TensorFile,
     shapes: Mapping[str, tuple[int, ...]],
     sources: Mapping[str, str],
-    optional: set[str],
-    transposed: set[str],
+    optional: Collection[str],
+    transposed: Collection[str] = (),
 ) -> None:
+    """Raise ValueError, of one line, where a file's tensors are not those of a model.
+
+    Args:
+        file: of the tensors.
+        shapes: of each parameter, by its name.
+        sources: the file's name of each parameter.
+        optional: names that the file may have besides.
+        transposed: names within a block of matrices that the file has the other way round.
+    """
     problems = []
     if missing := [source for source in sources.values() if source not in file.tensors]:
         problems.append(f"it lacks {_listed(missing)}")
