@@ -167,13 +167,14 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
 
 
-def new_file(suffix: str) -> Callable[[str], Path]:
+def new_file(*suffixes: str) -> Callable[[str], Path]:
     """Return what makes a path of an option: of a file to write, which must end in a suffix."""
+    known = " or ".join(suffixes)
 
     def checked(text: str) -> Path:
         path = Path(text)
-        if path.suffix.lower() != suffix:
-            raise argparse.ArgumentTypeError(f"must name a file that ends in {suffix}, got {text}")
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"must name a file that ends in {known}, got {text}")
         if path.is_dir():
             raise argparse.ArgumentTypeError(f"{text} is a folder, not a file to write")
         if not path.parent.is_dir():
