@@ -7,7 +7,8 @@ at white space and around punctuation.
 The characters' classes are those of tokenizers 0.23, which has them from three places: categories
 of Unicode 8, decompositions of Unicode 9, small letters of Unicode 17. What Python's own, later or
 earlier tables say otherwise is listed below, up to Unicode 18, so that words do not depend on
-Python's version. One difference remains: capitals that come after Unicode 17 stay capitals there.
+Python's version. One difference may come: a Python that knows capitals of Unicode 18 makes them
+small here, and tokenizers does not.
 """
 
 from __future__ import annotations
