@@ -384,7 +384,10 @@ def test_plot_gradcheck_draws_the_v(npllm, folder, out):
         (["gradcheck", "--layer=tanh", "--out=missing/v.png"], "missing/v.png"),
         (["gradcheck", "--seed=-1"], "--seed"),
         (["gradchek"], "there is no gradchek: did you mean gradcheck?"),
-        (["missing"], "there is no missing; there are gradcheck and the runs of npllm train"),
+        (
+            ["missing"],
+            "there is no missing; there are gradcheck, embeddings and the runs of npllm train",
+        ),
         (["run", "--out="], "--out"),
     ],
 )
