@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from npllm.evidence import SUBJECTS
-from npllm.models import MODELS
+from npllm.models import KINDS
 
 ROOT = Path(__file__).parents[1]
 LINES, FUNCTION_LINES = 500, 70
@@ -100,7 +100,7 @@ def test_a_long_function_is_found() -> None:
 def test_the_options_of_every_forward_have_names() -> None:
     homes = {s.name: importlib.import_module(s.home) for s in SUBJECTS if s.stem != "model"}
     forwards = {name: getattr(home, f"{name}_forward") for name, home in homes.items()}
-    forwards |= {name: model.forward for name, model in MODELS.items()}
+    forwards |= {name: model.forward for name, model in KINDS.items()}
     assert len(forwards) > 25
     assert {name: nameless_options(f) for name, f in forwards.items() if nameless_options(f)} == {}
 

@@ -9,7 +9,8 @@ The rooms mirror those that they are about. What there is on the layer ``layer_n
   the options of ``LAYER_NORM_VARIANTS``.
 
 What there is on the model of ``npllm/models/gpt.py`` lies in ``npllm/evidence/models/gpt.py``:
-``model_cases``, ``MODEL_MISTAKES`` and, for ``npllm certify``, ``MODEL_CONFIGURATIONS``.
+``model_cases``, ``MODEL_MISTAKES`` and, for ``npllm certify``, ``MODEL_CONFIGURATIONS``. A part of
+models that is a pair of functions, ``gpt_block_forward`` there, has what a layer has.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from npllm import layers
+from npllm import layers, models
 from npllm.evidence.case import Bound, Build, Case, Cases
 from npllm.evidence.mistake import Mistake
-from npllm.models import MODELS
+from npllm.models import KINDS
 
 __all__ = [
     "ARGUMENTS",
@@ -41,10 +43,10 @@ __all__ = [
 
 
 class Subject(NamedTuple):
-    """A layer or a model, and where its evidence lies.
+    """A layer, a block or a model, and where its evidence lies.
 
     Attributes:
-        name: of the layer without ``_forward``, or of the model's class.
+        name: of the layer or block without ``_forward``, or of the model's class.
         home: the module that defines it.
         stem: how the names of its evidence begin.
     """
@@ -67,13 +69,14 @@ def _subjects() -> Iterator[Subject]:
         if name.endswith("_forward"):
             stem = name.removesuffix("_forward")
             yield Subject(stem, getattr(layers, name).__module__, stem)
-    for model in MODELS.values():
-        home = model.__module__
-        for name, function in inspect.getmembers(importlib.import_module(home), inspect.isfunction):
-            if name.endswith("_forward") and function.__module__ == home:
+    for file in pkgutil.iter_modules(models.__path__, "npllm.models."):
+        for name, function in inspect.getmembers(importlib.import_module(file.name)):
+            part = inspect.isfunction(function) and function.__module__ == file.name
+            if part and name.endswith("_forward"):
                 stem = name.removesuffix("_forward")
-                yield Subject(stem, home, stem)
-        yield Subject(model.__name__, home, "model")
+                yield Subject(stem, file.name, stem)
+    for model in KINDS.values():
+        yield Subject(model.__name__, model.__module__, "model")
 
 
 def _arguments() -> Iterator[tuple[str, Build]]:

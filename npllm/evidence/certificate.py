@@ -13,25 +13,35 @@ step the gradient of every parameter, element by element, is held against
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
 
 import numpy as np
 
 from npllm.checking import Comparison, hessian_symmetry
 from npllm.evidence import SUBJECTS, torch_models
-from npllm.evidence.case import Batch, Configuration, LossCache, loss_backward
-from npllm.layers import cross_entropy_forward
+from npllm.evidence.batches import draw_batch
+from npllm.evidence.case import (
+    Batch,
+    Configuration,
+    Differentiable,
+    LossCache,
+    State,
+    learned,
+    loss_backward,
+    summed_loss,
+)
+from npllm.evidence.torch_models import Given
 from npllm.layers.arrays import Array
-from npllm.models import MODELS
+from npllm.models import KINDS
 
 TOLERANCE = 1e-12  # relative to the largest gradient of the parameter
 STEPS = 2
 STEP = 1e-20  # of the complex step
 LEARNING_RATE = 0.1
 
-State: TypeAlias = "tuple[Array, ...] | None"  # of a model that carries one
+Loss = Callable[[dict[str, Array]], tuple[Array, LossCache]]  # of the parameters
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def certify(name: str, *, quick: bool = False, seed: int = 0) -> Iterator[Sectio
     """Prove a model, configuration by configuration.
 
     Args:
-        name: of the model, a key of :data:`npllm.models.MODELS`.
+        name: of the model, a key of :data:`npllm.models.KINDS`.
         quick: the small configuration alone.
         seed: draws the parameters and the batches.
 
@@ -120,8 +130,7 @@ def certify(name: str, *, quick: bool = False, seed: int = 0) -> Iterator[Sectio
 
 
 def _section(name: str, configuration: Configuration, rng: np.random.Generator) -> Section:
-    build = MODELS[name]
-    model = build(**configuration.config, seed=None, dtype=np.float64)
+    model: Differentiable = KINDS[name](**configuration.config, seed=None, dtype=np.float64)
     model.parameters.vector[...] = rng.normal(size=model.parameters.vector.size) / 2
     state = model.initial_state(configuration.batch_size)
     if state is not None:
@@ -131,23 +140,22 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
     results: list[float] = []
     asymmetries: list[Comparison] = []
     for _ in range(STEPS):
-        batch = _batch(configuration, rng)
-        result = model.loss_and_gradients(
-            batch.ids, batch.targets, state, rng=np.random.default_rng(batch.seed)
-        )
+        batch = draw_batch(KINDS[name], configuration, rng)
+        result = learned(model, batch, state)
         arrays = {n: model.parameters[n].copy() for n in model.parameters.shapes}
-        for parameter, numeric in _complex_step(name, configuration, arrays, batch, state):
+        loss: Loss = partial(_loss, name, configuration, batch, state)
+        for parameter, numeric in _complex_step(loss, arrays):
             gradient = result.gradients[parameter]
             errors.setdefault(parameter, []).append(_error(gradient, numeric))
         if has_torch():
-            twin = getattr(torch_models, name)(configuration.config, arrays, batch, state)
+            twin = getattr(torch_models, name)(Given(configuration.config, arrays, batch, state))
             for parameter, expected in twin.gradients.items():
                 gradient = result.gradients[parameter]
                 twins.setdefault(parameter, []).append(_error(gradient, expected))
             pairs = [(np.array(result.loss), np.array(twin.loss))]
             pairs += zip(result.state or (), twin.state, strict=True)
             results += [_error(ours, theirs)[0] for ours, theirs in pairs]
-        asymmetries.append(_asymmetry(name, configuration, arrays, batch, state))
+        asymmetries.append(hessian_symmetry(loss, loss_backward, arrays, dy=np.array(1.0)))
         if not np.isfinite(result.gradients.vector).all():
             break  # it has failed, and there is nowhere to step to
         model.parameters.vector -= LEARNING_RATE / max(result.tokens, 1) * result.gradients.vector
@@ -171,40 +179,29 @@ def _section(name: str, configuration: Configuration, rng: np.random.Generator) 
     return Section(name, configuration.label, tuple(rows), worst, asymmetry, symmetric)
 
 
-def _summed_loss(
-    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: State
+def _loss(
+    name: str,
+    configuration: Configuration,
+    batch: Batch,
+    state: State | None,
+    parameters: dict[str, Array],
 ) -> tuple[Array, LossCache]:
     """Return the loss of a fresh model in the dtype of its parameters, and the backward's cache."""
-    (dtype,) = {a.dtype for a in arrays.values()}
-    model = MODELS[name](**configuration.config, seed=None, dtype=dtype)
-    model.parameters.load(arrays)
-    given = None if state is None else tuple(a.astype(dtype) for a in state)
-    logits, cache = model.forward(batch.ids, given, rng=np.random.default_rng(batch.seed))
-    loss, loss_cache = cross_entropy_forward(logits, batch.targets, reduction="sum")
-    return loss, LossCache(model, cache, loss_cache)
+    (dtype,) = {a.dtype for a in parameters.values()}
+    model: Differentiable = KINDS[name](**configuration.config, seed=None, dtype=dtype)
+    model.parameters.load(parameters)
+    return summed_loss(model, batch, state)
 
 
-def _complex_step(
-    name: str, configuration: Configuration, arrays: Mapping[str, Array], batch: Batch, state: State
-) -> Iterator[tuple[str, Array]]:
+def _complex_step(loss: Loss, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
     moved = {n: a.astype(np.complex128) for n, a in arrays.items()}
     for parameter, x in moved.items():
         numeric = np.empty(x.shape)
         for index in np.ndindex(x.shape):
             x[index] += 1j * STEP
-            loss, _ = _summed_loss(name, configuration, moved, batch, state)
-            numeric[index] = loss.imag / STEP
+            numeric[index] = loss(moved)[0].imag / STEP
             x[index] = x[index].real
         yield parameter, numeric
-
-
-def _asymmetry(
-    name: str, configuration: Configuration, arrays: dict[str, Array], batch: Batch, state: State
-) -> Comparison:
-    def forward(parameters: dict[str, Array]) -> tuple[Array, LossCache]:
-        return _summed_loss(name, configuration, parameters, batch, state)
-
-    return hessian_symmetry(forward, loss_backward, arrays, dy=np.array(1.0))
 
 
 def _error(analytic: Array, expected: Array) -> tuple[float, float]:
@@ -221,14 +218,3 @@ def _error(analytic: Array, expected: Array) -> tuple[float, float]:
 def _worst(errors: list[tuple[float, float]]) -> tuple[float, float]:
     relative, ulps = np.max(errors, axis=0)  # NaN counts as the largest
     return float(relative), float(ulps)
-
-
-def _batch(configuration: Configuration, rng: np.random.Generator) -> Batch:
-    size = (configuration.batch_size, configuration.steps)
-    vocabulary = configuration.config["vocab_size"]
-    ids, targets = rng.integers(vocabulary, size=size), rng.integers(vocabulary, size=size)
-    targets[rng.random(size) < configuration.ignored] = -100
-    if configuration.lengths:
-        lengths = rng.permutation(np.linspace(0, size[1], size[0]).round())  # 0 and T among them
-        targets[np.arange(size[1]) >= lengths[:, None]] = -100
-    return Batch(ids, targets, int(rng.integers(2**32)))

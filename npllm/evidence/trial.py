@@ -65,7 +65,8 @@ def outputs_of(layer: str, label: str, seed: int = 0) -> Outputs:
 def try_mistake(mistake: Mistake, seed: int = 0) -> Trial:
     """Apply a mistake and check it, here and as others would."""
     case = find_case(mistake.layer, mistake.label, seed)
-    backward_only = mistake.function.__name__.endswith("backward")
+    # no forward calls what computes gradients
+    backward_only = mistake.function.__name__.endswith(("backward", "gradients"))
     known = outputs_of(mistake.layer, mistake.label, seed) if backward_only else {}
     with mistake.applied():
         report = gradcheck(

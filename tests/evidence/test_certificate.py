@@ -11,7 +11,7 @@ import pytest
 
 from npllm.evidence import MISTAKES, Mistake, certificate, torch_models
 from npllm.evidence.certificate import CONFIGURATIONS, STEPS, TOLERANCE, Section, certify
-from npllm.models import MODELS, LSTMLanguageModel
+from npllm.models import KINDS, LSTMLanguageModel
 
 LOSS = LSTMLanguageModel.loss_and_gradients
 SLIPS = [mistake for mistake in MISTAKES if mistake.layer == "LSTMLanguageModel"]
@@ -28,8 +28,8 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_model_has_a_certificate_and_a_twin() -> None:
-    assert CONFIGURATIONS.keys() == MODELS.keys()
-    assert all(callable(getattr(torch_models, name, None)) for name in MODELS)
+    assert CONFIGURATIONS.keys() == KINDS.keys()
+    assert all(callable(getattr(torch_models, name, None)) for name in KINDS)
     for configurations in CONFIGURATIONS.values():
         assert len({c.label for c in configurations}) == len(configurations)
         assert [c.quick for c in configurations].count(True) == 1

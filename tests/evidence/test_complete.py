@@ -18,7 +18,7 @@ import pytest
 
 from npllm import layers
 from npllm.evidence import CASES, MISTAKES, SUBJECTS, Case, Subject, torch_models
-from npllm.models import MODELS
+from npllm.models import KINDS
 
 TESTS = Path(__file__).parents[1]
 INTERNAL = "batch_last_lstm"  # a part of the LSTM, no layer of its own
@@ -112,10 +112,18 @@ def test_what_is_missing_is_named() -> None:
 def test_the_subjects_are_the_layers_the_blocks_and_the_models() -> None:
     names = [subject.name for subject in SUBJECTS]
     assert len(set(names)) == len(names)
-    assert {"lstm", "layer_norm", "gpt_block", "llama_block", "GPT"} <= set(names)
+    assert {
+        "lstm",
+        "layer_norm",
+        "gpt_block",
+        "encoder_block",
+        "decoder_block",
+        "mean",
+        "GPT",
+    } <= set(names)
     homes = [subject.home for subject in SUBJECTS if subject.stem == "model"]
-    assert homes == [model.__module__ for model in MODELS.values()]
-    assert homes == [f"npllm.models.{name}" for name in MODELS]
+    assert homes == [model.__module__ for model in KINDS.values()]
+    assert homes == [f"npllm.models.{name}" for name in KINDS]
 
 
 def test_a_mistake_is_filed_with_its_layer() -> None:

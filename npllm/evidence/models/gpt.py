@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from npllm.evidence.case import Bound, Case, Configuration, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
-from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters, trained
+from npllm.evidence.models.trained import text_batch, trained
+from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 from npllm.layers.attention import Sight
@@ -48,9 +51,11 @@ MODEL_CONFIGURATIONS = (
 
 def model_cases(rng: Generator) -> Iterator[Case]:
     """Train GPT."""
-    base = {"vocab_size": 7, "context": 5, "width": 6, "num_layers": 1, "heads": 3}
+    base: dict[str, Any] = {"vocab_size": 7, "context": 5, "width": 6, "num_layers": 1, "heads": 3}
     two = base | {"num_layers": 2, "dropout": 0.3}
-    yield from trained(GPT, {"one block": base, "two blocks, dropout": two}, rng)
+    batch = text_batch(rng)
+    for label, config in {"one block": base, "two blocks, dropout": two}.items():
+        yield from trained(label, partial(GPT, **config), batch, rng)
 
 
 MODEL_MISTAKES = [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from npllm import layers
 from npllm.evidence.case import Bound, Case, Configuration, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
-from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters, trained
+from npllm.evidence.models.trained import text_batch, trained
+from npllm.evidence.models.transformer import HEAD, HIDDEN, block_parameters
 from npllm.evidence.source import Source
 from npllm.layers.arrays import Array
 from npllm.layers.attention import Sight
@@ -66,19 +69,25 @@ MODEL_CONFIGURATIONS = (
 
 def model_cases(rng: Generator) -> Iterator[Case]:
     """Train Llama."""
-    base = {"vocab_size": 7, "context": 5, "width": 6, "num_layers": 1, "heads": 6, "kv_heads": 2}
+    base: dict[str, Any] = {
+        "vocab_size": 7,
+        "context": 5,
+        "width": 6,
+        "num_layers": 1,
+        "heads": 6,
+        "kv_heads": 2,
+    }
     base |= {"head_size": 2, "hidden_size": 5}
     two = base | {"num_layers": 2, "window": 2, "tie_weights": True, "dropout": 0.3}
     interleaved = base | {"interleaved": True, "kv_heads": 1}
-    yield from trained(
-        Llama,
-        {
-            "one block": base,
-            "interleaved, one key head": interleaved,
-            "two blocks, tied, window, dropout": two,
-        },
-        rng,
-    )
+    configurations = {
+        "one block": base,
+        "interleaved, one key head": interleaved,
+        "two blocks, tied, window, dropout": two,
+    }
+    batch = text_batch(rng)
+    for label, config in configurations.items():
+        yield from trained(label, partial(Llama, **config), batch, rng)
 
 
 MODEL_MISTAKES = [

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from npllm import layers
-from npllm.evidence.case import (
-    AT_ONCE,
-    Case,
-    Configuration,
-    Generator,
-    LossCache,
-    loss_backward,
-)
+from npllm.evidence.case import AT_ONCE, Case, Configuration, Generator
 from npllm.evidence.mistake import Mistake
-from npllm.layers.arrays import Array
-from npllm.layers.lstm_cell import State
+from npllm.evidence.models.trained import text_batch, trained
 from npllm.models import LSTMLanguageModel
 
 _LSTM = {"vocab_size": 11, "embed_size": 5, "hidden_size": 7}
@@ -63,9 +52,7 @@ MODEL_CONFIGURATIONS = (
 
 def model_cases(rng: Generator) -> Iterator[Case]:
     """Train the model of section 5."""
-    ids = rng.integers(7, size=(3, 5))
-    targets = rng.integers(7, size=(3, 5))
-    targets[1, 2] = -100
+    batch = text_batch(rng)
     base = {"vocab_size": 7, "embed_size": 3, "hidden_size": 4}
     configurations: dict[str, dict[str, Any]] = {
         "section 5": base,
@@ -82,35 +69,9 @@ def model_cases(rng: Generator) -> Iterator[Case]:
         },
     }
     for label, config in configurations.items():
-        build = partial(LSTMLanguageModel, **config)
-        like = build(dtype=np.float64)
-        parameters = {n: rng.normal(size=shape) for n, shape in like.parameters.shapes.items()}
-        size = (config.get("num_layers", 1), len(ids), config["hidden_size"])
+        size = (config.get("num_layers", 1), 3, config["hidden_size"])
         state = rng.normal(size=size), rng.normal(size=size)
-
-        def forward(
-            ids: Array,
-            parameters: dict[str, Array],
-            build: Callable[..., LSTMLanguageModel] = build,
-            state: State = state,
-        ) -> tuple[Array, LossCache]:
-            dtype = parameters["fc.bias"].dtype
-            model = build(seed=None, dtype=dtype)
-            model.parameters.load(parameters)
-            logits, cache = model.forward(
-                ids, (state[0].astype(dtype), state[1].astype(dtype)), rng=np.random.default_rng(5)
-            )
-            loss, loss_cache = layers.cross_entropy_forward(logits, targets, reduction="sum")
-            return loss, LossCache(model, cache, loss_cache)
-
-        def at_once(dloss: Array, cache: LossCache, state: State = state) -> dict[str, Array]:
-            rng = np.random.default_rng(5)
-            found = cache.model.loss_and_gradients(ids, targets, state, rng=rng)
-            return {name: dloss * found.gradients[name] for name in found.gradients.shapes}
-
-        yield Case(label, forward, loss_backward, (ids, parameters))
-        if label in ("section 5", "two layers, tied weights, dropout"):
-            yield Case(label + AT_ONCE, forward, at_once, (ids, parameters))
+        yield from trained(label, partial(LSTMLanguageModel, **config), batch, rng, state=state)
 
 
 _gradients = LSTMLanguageModel._add_gradients
