@@ -55,7 +55,7 @@ def written(folder):
 
 
 @pytest.mark.parametrize(
-    ("names", "count"), [([], "3 configurations"), (["lstm"], "1 configuration")]
+    ("names", "count"), [([], "8 configurations"), (["lstm"], "1 configuration")]
 )
 @pytest.mark.usefixtures("without_torch")
 def test_certify_proves_every_parameter(npllm, folder, names, count):
@@ -88,7 +88,7 @@ def test_certify_writes_json(npllm, folder, torch):
 def test_certify_tells_a_wrong_model(npllm, folder):
     slip = next(m for m in MISTAKES if m.slip == "the biases of the LSTM not trained")
     with slip.applied():
-        status, out, errors = npllm("certify", "--quick", "--json=proof.json")
+        status, out, errors = npllm("certify", "lstm", "gpt", "--quick", "--json=proof.json")
     assert (status, errors) == (1, "")
     assert out.count("FAILED") == 5  # four biases, and the summary
     assert "1 FAILED" in out
@@ -105,7 +105,7 @@ def test_certify_tells_a_gradient_that_is_no_number(npllm, folder, monkeypatch):
         gradients["fc.bias"][0] = float("nan")
 
     monkeypatch.setattr(LSTMLanguageModel, "_add_gradients", spoiled)
-    status, out, errors = npllm("certify", "--quick", "--json=proof.json")
+    status, out, errors = npllm("certify", "lstm", "gpt", "--quick", "--json=proof.json")
     assert (status, errors) == (1, "")
     assert "complex step nan" in out
     read = json.loads((folder / "proof.json").read_text("utf-8"))
@@ -129,7 +129,7 @@ def test_certify_refuses(one_line, arguments, fragment):
 @pytest.mark.usefixtures("without_torch")
 def test_certify_cannot_write_to_a_folder(npllm, folder):
     (folder / "proof.json").mkdir()
-    status, _, errors = npllm("certify", "--quick", "--json=proof.json")
+    status, _, errors = npllm("certify", "lstm", "--quick", "--json=proof.json")
     assert status == 2
     assert len(errors.splitlines()) == 1
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
-from npllm.evidence.source import Source
+from npllm.evidence.source import Source, frozen
 from npllm.layers.arrays import Array
 from npllm.layers.attention import Sight
 from npllm.models.decoder import (
@@ -23,17 +23,18 @@ from npllm.models.decoder import (
 def decoder_block_arguments(
     source: Source, lead: Lead, n: int, m: int, *, padding: bool = False
 ) -> Bound:
-    """Run a block of m heads of width 3 over n positions, and n + 1 of a memory."""
-    batch, width = prod(lead), 3 * m
+    """Run a block of one head of width m + 2 over n positions, and n + 1 of a memory."""
+    batch, width = prod(lead), m + 2
     ends = np.maximum(n + 1 - np.arange(batch), 1)
     real = np.arange(n + 1) < ends[:, None] if padding else None
 
     def forward(x: Array, memory: Array, p: dict[str, Array]) -> tuple[object, object]:
-        (y, _, _), cache = decoder_block_forward(x, memory, p, m, real=real)
+        (y, _, _), cache = decoder_block_forward(x, memory, p, 1, real=real)
         return y, cache
 
     shapes = decoder_block_shapes(width, m + 1)
-    p = {name: source.normal(*shape) for name, shape in shapes.items()}
+    # small: the GELU of numbers far from the real axis has no end
+    p = {name: frozen(source.normal(*shape) / 4) for name, shape in shapes.items()}
     x, memory = source.normal(batch, n, width), source.normal(batch, n + 1, width)
     return Bound(forward, decoder_block_backward, (x, memory, p))
 

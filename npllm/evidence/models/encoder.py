@@ -9,7 +9,7 @@ import numpy as np
 
 from npllm.evidence.case import Bound, Case, Generator, Lead, Variants
 from npllm.evidence.mistake import Mistake
-from npllm.evidence.source import Source
+from npllm.evidence.source import Source, frozen
 from npllm.layers.arrays import Array, Mask
 from npllm.models.encoder import (
     encoder_block_backward,
@@ -21,15 +21,16 @@ from npllm.models.encoder import (
 def encoder_block_arguments(
     source: Source, lead: Lead, n: int, m: int, *, padding: bool = False
 ) -> Bound:
-    """Run a block of m heads of width 3 over n positions."""
-    batch, width = prod(lead), 3 * m
+    """Run a block of one head of width m + 2 over n positions."""
+    batch, width = prod(lead), m + 2
     real = np.arange(n) < np.maximum(n - np.arange(batch), 1)[:, None] if padding else None
 
     def forward(x: Array, p: dict[str, Array]) -> tuple[object, object]:
-        return encoder_block_forward(x, p, m, real=real)
+        return encoder_block_forward(x, p, 1, real=real)
 
     shapes = encoder_block_shapes(width, m + 1)
-    p = {name: source.normal(*shape) for name, shape in shapes.items()}
+    # small: the GELU of numbers far from the real axis has no end
+    p = {name: frozen(source.normal(*shape) / 4) for name, shape in shapes.items()}
     return Bound(forward, encoder_block_backward, (source.normal(batch, n, width), p))
 
 

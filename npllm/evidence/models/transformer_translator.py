@@ -54,18 +54,19 @@ def model_cases(rng: Generator) -> Iterator[Case]:
     base: dict[str, Any] = {"source_size": 5, "vocab_size": 6, "context": 5, "width": 4}
     base |= {"num_layers": 1, "heads": 2}
     one = partial(TransformerTranslator, **base)
-    yield from trained("one block", one, paired_batch(rng), rng, only=_no_linear)
+    yield from trained(_ONE, one, paired_batch(rng), rng, only=_tables_and_attention)
     base |= {"source_size": 6, "share_words": True, "num_layers": 2}
     two = partial(TransformerTranslator, **base, dropout=0.3, label_smoothing=0.1)
     yield from trained(_TWO, two, paired_batch(rng), rng, only=_tables_and_first)
 
 
+_ONE = "one block: tables and attention"
 _TWO = "two blocks, shared words, dropout, smoothing: tables and first block's attention"
 
 
-def _no_linear(name: str) -> bool:
-    """Return whether a parameter is none of the two linear maps of a block."""
-    return "linear" not in name
+def _tables_and_attention(name: str) -> bool:
+    """Return whether a parameter is a table's, or of what an attention is given."""
+    return "layers" not in name or "in_proj" in name
 
 
 def _tables_and_first(name: str) -> bool:
@@ -111,7 +112,7 @@ MODEL_MISTAKES = [
     ),
     Mistake(
         "TransformerTranslator",
-        "one block",
+        _ONE,
         "a tied table keeps the head's share only",
         "The head's gradient is dense and large, the words' is sparse: few notice.",
         "Only the target's table is wrong, in the rows of words that were read.",
@@ -121,7 +122,7 @@ MODEL_MISTAKES = [
     ),
     Mistake(
         "TransformerTranslator",
-        "one block",
+        _ONE,
         "a tied table keeps the words' share only",
         "The head is not in the list of parameters, so nobody asks for its gradient.",
         "Only the target's table is wrong.",
@@ -141,7 +142,7 @@ MODEL_MISTAKES = [
     ),
     Mistake(
         "TransformerTranslator",
-        "one block",
+        _ONE,
         "the target's positions have a gradient from the first text only",
         "A slice has the shape that the sum over the batch would have.",
         "Only the target's positions are wrong; right for a batch of one.",
