@@ -15,6 +15,15 @@ from npllm.models import KINDS, LSTMLanguageModel
 
 LOSS = LSTMLanguageModel.loss_and_gradients
 SLIPS = [mistake for mistake in MISTAKES if mistake.layer == "LSTMLanguageModel"]
+OTHERS = {  # a slip in each of the other models
+    "gpt": "the last norm not trained",
+    "llama": "a token that occurs more than once gets its last position's gradient",
+    "bag_classifier": "the dropout of the words forgotten on the way back",
+    "lstm_classifier": "the softmax's gradient centred by the mean over all places",
+    "encoder_classifier": "a position's gradient from the first text only",
+    "transformer_translator": "a shared table keeps the target's shares only",
+    "lstm_translator": "of the final state, h alone handed to the encoder",
+}
 
 
 def quick(seed: int = 0) -> Section:
@@ -69,6 +78,21 @@ def test_the_quick_certificate_passes_without_torch() -> None:
 def test_a_slip_in_the_model_shows(mistake: Mistake) -> None:
     with mistake.applied():
         assert not quick().passed
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_slip_in_any_other_model_shows(name: str) -> None:
+    (mistake,) = (m for m in MISTAKES if m.slip == OTHERS[name])
+    assert mistake.layer == KINDS[name].__name__
+    with mistake.applied():
+        (section,) = certify(name, quick=True)
+    assert not section.passed
+    assert any(row.passed for row in section.rows)  # not all of the model is wrong
+
+
+def test_every_other_model_has_its_slip() -> None:
+    assert {"lstm", *OTHERS} == set(KINDS)
 
 
 def test_torch_sees_a_slip_too(torch: Any) -> None:
