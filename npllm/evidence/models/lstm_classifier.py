@@ -19,17 +19,10 @@ MODEL_CONFIGURATIONS = (
     Configuration("one text, one word", _LSTM, batch_size=1, steps=1),
     Configuration("texts of unequal length", _LSTM, batch_size=4, lengths=True),
     Configuration("two layers, dropout", {**_LSTM, "num_layers": 2, "dropout": 0.3}),
+    # one layer: what two return differs little, and the gradient of attention's bias cancels out
     Configuration(
-        "small: two layers, dropout, lengths",
-        {
-            "vocab_size": 5,
-            "classes": 3,
-            "embed_size": 3,
-            "hidden_size": 2,
-            "num_layers": 2,
-            "dropout": 0.4,
-        },
-        steps=4,
+        "small: one layer, dropout, lengths",
+        {"vocab_size": 5, "classes": 3, "embed_size": 3, "hidden_size": 4, "dropout": 0.4},
         lengths=True,
         quick=True,
     ),

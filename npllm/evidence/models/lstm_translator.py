@@ -18,9 +18,7 @@ _LSTM = {"source_size": 5, "vocab_size": 7, "embed_size": 3, "hidden_size": 4}
 MODEL_CONFIGURATIONS = (
     Configuration("one layer", _LSTM),
     Configuration("one pair, one step", _LSTM, batch_size=1, steps=1),
-    Configuration(
-        "pairs of unequal length, smoothing", {**_LSTM, "label_smoothing": 0.1}, lengths=True
-    ),
+    Configuration("unequal lengths, smoothing", {**_LSTM, "label_smoothing": 0.1}, lengths=True),
     Configuration("masked targets", _LSTM, ignored=0.3),
     Configuration("two layers, dropout", {**_LSTM, "num_layers": 2, "dropout": 0.3}),
     Configuration(

@@ -20,9 +20,7 @@ _SHARED = {"source_size": 7, "vocab_size": 7, **_SIZES, "share_words": True}
 MODEL_CONFIGURATIONS = (
     Configuration("one block", _OWN),
     Configuration("one pair, one step", _OWN, batch_size=1, steps=1),
-    Configuration(
-        "pairs of unequal length, smoothing", {**_OWN, "label_smoothing": 0.1}, lengths=True
-    ),
+    Configuration("unequal lengths, smoothing", {**_OWN, "label_smoothing": 0.1}, lengths=True),
     Configuration("shared words, masked targets", _SHARED, ignored=0.3),
     Configuration(
         "two blocks, one head, dropout, lengths",
