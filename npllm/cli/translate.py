@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--beams", type=positive, default=4, metavar="N", help="(default: 4)")
     parser.add_argument("--test", action="store_true", help="measure, with the pairs for the end")
     parser.add_argument(
-        "--show", type=positive, default=10, metavar="N", help="of --test's, shown (default: 10)"
+        "--show", type=positive, metavar="N", help="translations that --test shows (default: 10)"
     )
     add_seed(parser, "for symmetry with the other commands: nothing is drawn at random")
     add_threads(parser)
@@ -47,15 +47,22 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.test and options.text is not None:
         raise ValueError("--test has texts of its own: leave out --text")
+    if options.show is not None and not options.test:
+        raise ValueError("--show is for --test, which measures many: add --test")
     model, vocabularies = load_model_and_vocabularies(options.directory)
     if not isinstance(model, AnyTranslator):
         raise ValueError(f"{options.directory} is no translator: train one, --task translation")
+    recorded, digest = load_options(options.directory)
+    assert isinstance(recorded, TranslationOptions)
     if options.test:
-        recorded, digest = load_options(options.directory)
-        assert isinstance(recorded, TranslationOptions)
         return _test(options, model, recorded.make_task(vocabularies, digest))
     source, target = vocabularies["source"], vocabularies["tokenizer"]
-    for found in translations(model, source, target, texts_of(options.text), options.beams):
+    for number, text in enumerate(texts_of(options.text), 1):
+        try:
+            (found,) = translations(model, source, target, [text], options.beams, recorded.length)
+        except ValueError as error:
+            where = "" if options.text is not None else f"line {number} of the input: "
+            raise ValueError(f"{where}{error}") from None
         print(found, flush=True)
     return 0
 
@@ -65,14 +72,15 @@ def _test(options: argparse.Namespace, model: AnyTranslator, task: Translation) 
     from npllm.training.translation_measures import measured, nearest
 
     _, _, test = task.parts
-    found = list(translations(model, task.source, task.tokenizer, test.sources, options.beams))
+    tokenizers, most = (task.source, task.tokenizer), task.options.length
+    found = list(translations(model, *tokenizers, test.sources, options.beams, most))
     rows = {
         "the source itself": test.sources,
         "the nearest pair's": nearest(task.parts[0], test.sources),
         options.directory: found,
     }
     shown = zip(test.sources, found, test.targets, strict=True)
-    for source, own, right in islice(shown, options.show):
+    for source, own, right in islice(shown, options.show or 10):
         print(f"source       {source}\ntranslation  {own}\nreference    {right}\n")
     table = [(f"{len(found)} texts", "BLEU", "chrF", "the same")]
     for name, texts in rows.items():

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
-from itertools import chain
+from itertools import zip_longest
 from pathlib import Path
 
 Row = tuple[str, ...]  # a line of a text; a text and its label; a text and its translation
@@ -69,23 +69,35 @@ def _poem(title: str, poet: str, lines: Iterable[str]) -> Iterator[Row]:
 
 
 def bibles(root: Path) -> Iterator[Row]:
-    """Yield the verses that both Bibles have, in order."""
+    """Yield the verses that both Bibles have, in order.
+
+    Where a chapter ends with verses that one of them lacks, that one has them at the beginning of
+    the next chapter, whose verses so have other numbers: that chapter is left out.
+    """
     from pysword.modules import SwordModules
 
     modules = SwordModules(str(_folder(root, "share/sword")))
     modules.parse_modules()
-    one, other = (modules.get_bible_from_module(n) for n in ("engWEB2015eb", "spaRV1909eb"))
-    theirs = {
-        book.name: book for part in other.get_structure().get_books().values() for book in part
-    }
-    for book in chain.from_iterable(one.get_structure().get_books().values()):
-        if book.name not in theirs:
+    bibles = [modules.get_bible_from_module(n) for n in ("engWEB2015eb", "spaRV1909eb")]
+    one, other = (
+        {book.name: book for part in b.get_structure().get_books().values() for book in part}
+        for b in bibles
+    )
+    for name in one:
+        if name not in other:
             continue
-        pairs = zip(book.chapter_lengths, theirs[book.name].chapter_lengths, strict=False)
-        for chapter, lengths in enumerate(pairs, 1):
-            for verse in range(1, min(lengths) + 1):
-                place = {"books": [book.name], "chapters": [chapter], "verses": [verse]}
-                yield tuple(verse_text(b.get(**place, clean=False)) for b in (one, other))
+        moved = False
+        chapters = zip(one[name].chapter_lengths, other[name].chapter_lengths, strict=False)
+        for chapter, lengths in enumerate(chapters, 1):
+            place = {"books": [name], "chapters": [chapter], "clean": False}
+            verses = [
+                [verse_text(bible.get(**place, verses=[n])) for n in range(1, length + 1)]
+                for bible, length in zip(bibles, lengths, strict=True)
+            ]
+            pairs = list(zip_longest(*verses, fillvalue=""))
+            if not moved:
+                yield from pairs
+            moved = bool(pairs[-1][0]) != bool(pairs[-1][1])
 
 
 def verse_text(marked: str) -> str:
@@ -94,6 +106,7 @@ def verse_text(marked: str) -> str:
     >>> verse_text('<w lemma="x">God</w><note>or <b>a</b></note><w>made</w> <w>it</w>.')
     'God made it.'
     """
+    marked = marked.partition("<chapter eID")[0]  # what stands behind is no verse
     text = re.sub(r"<(note|title)\b.*?</\1>", " ", marked, flags=re.DOTALL)
     text = " ".join(re.sub(r"<[^>]*>", "", text).split())
     return re.sub(r" ([.,;:?!])", r"\1", text)

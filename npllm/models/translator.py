@@ -203,9 +203,11 @@ class Translator(ABC, Generic[State, Gradient, Encoded, Hidden]):
             gradients: to be added to, and returned; new ones where None.
         """
         logits, cache = self.forward(source, lengths, ids, rng=rng)
-        smoothing = self.config["label_smoothing"] if rng is not None else 0.0
         loss, loss_cache = cross_entropy_forward(
-            logits, np.asarray(targets), label_smoothing=smoothing, reduction="sum"
+            logits,
+            np.asarray(targets),
+            label_smoothing=self.config["label_smoothing"],
+            reduction="sum",
         )
         dlogits = cross_entropy_backward(np.ones_like(loss), loss_cache)
         counted = int(np.count_nonzero(np.asarray(targets) != -100))

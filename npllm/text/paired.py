@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ class Paired(NamedTuple):
     sources: list[str]
     targets: list[str]
 
-    def part(self, rows: slice) -> Paired:
-        """Return some neighbouring ones."""
-        return Paired(self.sources[rows], self.targets[rows])
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> Paired:
+        """Return pairs, one after the other."""
+        found = list(pairs)
+        return cls([a for a, _ in found], [b for _, b in found])
 
 
 def read_paired(
@@ -47,7 +50,33 @@ def read_paired(
     pairs = [pair for pair in zip(*sides, strict=True) if all(pair)]
     if not pairs:
         raise ValueError(f"{source} and {target} have no pair of lines that are not empty")
-    return Paired([a for a, _ in pairs], [b for _, b in pairs])
+    return Paired.of(pairs)
+
+
+def split_paired(given: Paired, held_out: float, test: float) -> tuple[Paired, Paired, Paired]:
+    """Return a first part, one for validation, and the end, to test with.
+
+    Each pair is taken once; a text of an earlier part is left out of a later one, whatever its
+    translation is there.
+
+    Args:
+        given: the pairs, in an order in which neighbours belong together.
+        held_out: the share of the second part.
+        test: that of the third.
+
+    >>> pairs = Paired([*"abcdefghbj"], [*"ABCDEFGHBJ"])
+    >>> [part.sources for part in split_paired(pairs, 0.2, 0.2)]
+    [['a', 'b', 'c', 'd', 'e'], ['f', 'g'], ['h', 'j']]
+    """
+    pairs = list(dict.fromkeys(zip(*given, strict=True)))
+    cuts = [round(len(pairs) * (1 - share)) for share in (held_out + test, test)]
+    seen: set[str] = set()
+    parts = []
+    for start, end in zip([0, *cuts], [*cuts, len(pairs)], strict=True):
+        part = Paired.of(pair for pair in pairs[start:end] if pair[0] not in seen)
+        seen.update(part.sources)
+        parts.append(part)
+    return parts[0], parts[1], parts[2]
 
 
 def _lines(path: Path) -> list[str]:

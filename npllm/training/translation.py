@@ -16,7 +16,7 @@ from npllm.generation import beam_search
 from npllm.models import TRANSLATORS, AnyTranslator
 from npllm.text.made import SIZED, known, make_tokenizer
 from npllm.text.padded_batches import PairedBatches, paired
-from npllm.text.paired import Paired, read_paired
+from npllm.text.paired import Paired, read_paired, split_paired
 from npllm.text.tokenizers import Ids, TrainedTokenizer
 from npllm.training.options import RunOptions, check_parts, option
 from npllm.training.shares import slices
@@ -123,14 +123,10 @@ class TranslationOptions(RunOptions):
     ) -> Translation:
         """Return the pairs in batches, the tokenizers made from them where there are none yet."""
         found = self.read(digest)
-        cuts = [
-            round(len(found.sources) * (1 - share))
-            for share in (self.held_out + self.test, self.test)
-        ]
-        parts = [found.part(slice(a, b)) for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+        parts = split_paired(found, self.held_out, self.test)
         if vocabularies is None:
             vocabularies = self.make_tokenizers(parts[0], found)
-        return Translation(self, found, (parts[0], parts[1], parts[2]), vocabularies)
+        return Translation(self, found, parts, vocabularies)
 
     def make_tokenizers(self, train: Paired, whole: Paired) -> dict[str, TrainedTokenizer]:
         """Return the tokenizers of the target, by the name that all have, and of the source."""
@@ -182,36 +178,44 @@ class Translation:
         parts: tuple[Paired, Paired, Paired],
         vocabularies: Mapping[str, TrainedTokenizer],
     ) -> None:
-        self.options, self.parts = options, parts
+        self.options = options
         self.tokenizer, self.source = vocabularies["tokenizer"], vocabularies["source"]
-        train, self._validation, _ = (self.encoded(part) for part in parts)
-        for name, (sources, _) in {"learn from": train, "validate with": self._validation}.items():
-            if not sources:
+        one, two, three = (self._short(part) for part in parts)
+        self.parts = one, two, three
+        for name, part in zip(("learn from", "validate with", "test"), self.parts, strict=True):
+            if not part.sources:
                 raise ValueError(
                     f"there are no pairs to {name}, of at most length={options.length} tokens: use "
                     "more of them, or a larger length"
                 )
+        train, self._validation = self.encoded(one), self.encoded(two)
         self.batch_size = min(options.batch_size, len(train[0]))
         self.batches = PairedBatches(*train, self.mark, self.batch_size, options.seed)
         self.window = max(1, round(sum(map(len, train[1])) / len(train[1])))
         self.digest = digest_of(found)
-        self._left_out = sum(map(len, (p.sources for p in parts[:2]))) - len(train[0])
-        self._left_out -= len(self._validation[0])
+        split, kept = (sum(len(p.sources) for p in each) for each in (parts, self.parts))
+        self._repeated, self._long = len(found.sources) - split, split - kept
 
     @property
     def mark(self) -> int:
         """The id at which a translation begins and ends."""
         return len(self.tokenizer.vocabulary)
 
+    def _short(self, part: Paired) -> Paired:
+        """Return the pairs without those of which a side has more tokens than are read."""
+        most = self.options.length
+        return Paired.of(
+            (a, b)
+            for a, b in zip(*part, strict=True)
+            if len(self.source.encode(a)) <= most and len(self.tokenizer.encode(b)) <= most
+        )
+
     def encoded(self, part: Paired) -> tuple[list[Ids], list[Ids]]:
-        """Return the ids of both sides, but of pairs with more tokens than are read."""
-        sources, targets = [], []
-        for source, target in zip(*part, strict=True):
-            one, other = self.source.encode(source), self.tokenizer.encode(target)
-            if max(len(one), len(other)) <= self.options.length:
-                sources.append(one)
-                targets.append(other)
-        return sources, targets
+        """Return the ids of both sides."""
+        return (
+            [self.source.encode(text) for text in part.sources],
+            [self.tokenizer.encode(text) for text in part.targets],
+        )
 
     @property
     def summary(self) -> str:
@@ -220,7 +224,8 @@ class Translation:
         where = self.options.data or f"{self.options.source} and {self.options.target}"
         return (
             f"{where}: {train:,} pairs to learn from, {validation:,} to validate, {test:,} to "
-            f"test; {self._left_out:,} longer than {self.options.length} tokens left out; "
+            f"test; {self._repeated:,} repeated and {self._long:,} longer than "
+            f"{self.options.length} tokens left out; "
             f"vocabularies {len(self.source.vocabulary)} and {len(self.tokenizer.vocabulary)}"
         )
 
@@ -266,21 +271,17 @@ def _score(
     return nats, tokens
 
 
-def translate(
-    model: AnyTranslator, source: Ids, *, beams: int = 4, tokens: int | None = None
-) -> list[int]:
+def translate(model: AnyTranslator, source: Ids, *, beams: int = 4, tokens: int = 256) -> list[int]:
     """Return the ids of the likeliest translation that a search finds.
 
     Args:
         model: translates.
         source: (S,) the ids of a text.
         beams: how many translations are kept at a time.
-        tokens: of the translation at most; twice the source's and ten where None.
+        tokens: of the translation at most, and no more than the model has positions.
     """
     state, _ = model.encode(source[None], [len(source)])
-    most = 2 * len(source) + 10 if tokens is None else tokens
-    if model.context is not None:
-        most = min(most, model.context - 1)
+    most = tokens if model.context is None else min(tokens, model.context - 1)
     best, *_ = beam_search(
         model,
         np.array([model.mark]),
@@ -299,10 +300,11 @@ def translations(
     target: TrainedTokenizer,
     texts: Iterable[str],
     beams: int,
+    tokens: int,
 ) -> Iterator[str]:
-    """Yield the translation of each text."""
+    """Yield the translation of each text, of so many tokens at most."""
     for text in texts:
-        yield target.decode(translate(model, source_ids(source, text), beams=beams))
+        yield target.decode(translate(model, source_ids(source, text), beams=beams, tokens=tokens))
 
 
 def source_ids(source: TrainedTokenizer, text: str) -> Ids:
