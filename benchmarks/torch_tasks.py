@@ -149,6 +149,10 @@ def main() -> None:
     options, digest = load_options(directory)
     if getattr(options, "dropout", 0.0):
         parser.error("the run has dropout, whose random numbers differ: train it with --dropout 0")
+    if options.optimizer not in ("adam", "adamw") or options.patience is not None:
+        parser.error("the run must be of adam or adamw, and without --patience")
+    if getattr(options, "share_words", False):
+        parser.error("the run has one table for both languages, which is not tied here")
     model, vocabularies = load_model_and_vocabularies(directory)
     name = type(model).__module__.rpartition(".")[2]
     task: Any = options.make_task(vocabularies, digest)

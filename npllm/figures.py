@@ -60,6 +60,11 @@ def fonts_for(texts: Iterable[str]) -> list[str]:
     return [*usual, found[0]]
 
 
+def escaped(text: str) -> str:
+    """Return a text in which a dollar is one, and begins no formula."""
+    return text.replace("$", r"\$")
+
+
 def save_figure(figure: Figure, out: str | os.PathLike[str]) -> None:
     """Write a figure as PNG.
 

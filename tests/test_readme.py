@@ -20,7 +20,8 @@ SECTIONS = {
 }
 PYTHON = re.findall(r"```python\n(.*?)```", "\n".join([README, *SECTIONS.values()]), re.DOTALL)
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
 IN_A_LINE = [c for page in PAGES for c in re.findall(r"`npllm ([^`]*)`", page.read_text("utf-8"))]
 IN_A_BLOCK = re.findall(r"(?:^|/bin/)npllm ([^#\n]*)", SHELL, re.MULTILINE)
 COMMANDS = sorted({command.strip() for command in IN_A_LINE + IN_A_BLOCK})
@@ -106,6 +107,36 @@ def test_the_sections_are_the_same_in_both_languages() -> None:
     for anchor, part in english.items():
         assert links(part) == links(chinese[anchor]), anchor
         assert re.findall(r"`npllm [^`]*`", part) == re.findall(r"`npllm [^`]*`", chinese[anchor])
+
+
+def frame(text: str) -> tuple[list[str], list[str]]:
+    """Return the levels of a page's headings, in order, and its blocks of code."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    code = re.findall(r"```.*?```", text, re.DOTALL)
+    return re.findall(r"^#+(?= )", prose, re.MULTILINE), code
+
+
+def test_the_readmes_have_the_same_headings_and_code() -> None:
+    assert frame(README) == frame(CHINESE)
+    assert frame(README) != frame(README.replace("npllm train", "npllm learn"))
+    assert frame(README) != frame(README.replace("### The commands", "#### The commands"))
+    ours, theirs = (
+        {link.replace("/zh/", "/en/") for link in links(page)} for page in (README, CHINESE)
+    )
+    assert ours ^ theirs == {"README.md", "README.zh.md"}
+    words = [len(re.sub(r"```.*?```|\s", "", p, flags=re.DOTALL)) for p in (README, CHINESE)]
+    assert words[1] > words[0] / 3  # a Chinese character says as much as some letters
+
+
+def test_every_use_has_its_page_in_both_languages() -> None:
+    for page in sorted((ROOT / "docs" / "en").glob("*.md")):
+        other = ROOT / "docs" / "zh" / page.name
+        if page.name == "scaling.md":
+            continue  # told in English only
+        assert other.is_file(), page.name
+        one, two = (frame(p.read_text("utf-8")) for p in (page, other))
+        assert one[0] == two[0], page.name
+        assert len(one[1]) == len(two[1]), page.name
 
 
 @pytest.mark.parametrize("text", SECTIONS.values(), ids=SECTIONS)

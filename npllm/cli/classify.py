@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
-from npllm.cli.lines import on_terminal, texts_of
+from npllm.cli.lines import on_terminal, printable, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.cli.table import print_table
-from npllm.figures import fonts_for, new_figure, save_figure
+from npllm.figures import escaped, fonts_for, new_figure, save_figure
 from npllm.layers.arrays import Array
 from npllm.models import AnyClassifier
 from npllm.text.tokenizers import TrainedTokenizer
@@ -41,6 +41,9 @@ and naive Bayes. --out draws which labels are taken for which.
   npllm classify runs/bag-1 < lines.txt
   npllm classify runs/bag-1 --test --out confusion.png
 """
+
+
+MOST_COUNTED = 30  # labels whose counts are written into the picture
 
 
 def add(commands: Commands) -> None:
@@ -87,7 +90,7 @@ def _tell(
 
 def _shown(tokenizer: TrainedTokenizer, ids: Iterable[int], weights: Array) -> str:
     """Return the words of a text, coloured on a terminal, or each with its weight behind it."""
-    words = [tokenizer.decode([i]) for i in ids]
+    words = [printable(tokenizer.decode([i])) for i in ids]
     if not on_terminal():
         return " ".join(
             f"{word.strip() or word!r} {w:+.2f}" for word, w in zip(words, weights, strict=True)
@@ -127,15 +130,17 @@ def _test(options: argparse.Namespace, model: AnyClassifier, task: Classificatio
 def _draw(found: Results, labels: Sequence[str], out: str) -> None:
     """Draw the confusion of labels as PNG."""
     size = len(labels)
-    figure = new_figure(2.5 + 0.7 * size, 2 + 0.7 * size)
+    side = min(0.7 * size, 14.0)
+    figure = new_figure(2.5 + side, 2 + side)
     axes = figure.subplots()
     shares = found.confusion / np.maximum(1, found.confusion.sum(axis=1, keepdims=True))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.ndindex(size, size):
+    for i, j in np.ndindex(size, size) if size <= MOST_COUNTED else ():
         colour = "white" if shares[i, j] > 0.5 else "black"
         axes.text(j, i, str(found.confusion[i, j]), ha="center", va="center", color=colour)
     axes.set(xlabel="told", ylabel="right", xticks=range(size), yticks=range(size))
     family = fonts_for(labels)
-    axes.set_xticklabels(labels, rotation=45, ha="right", fontfamily=family)
-    axes.set_yticklabels(labels, fontfamily=family)
+    shown = [escaped(label) for label in labels]
+    axes.set_xticklabels(shown, rotation=45, ha="right", fontfamily=family)
+    axes.set_yticklabels(shown, fontfamily=family)
     save_figure(figure, out)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npllm.cli.lines import NAME, texts_of
+from npllm.cli.lines import NAME, printable, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.cli.table import print_table
 from npllm.files import replacing, write_text
@@ -120,7 +120,7 @@ def _nearest(unit: Array, names: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _shortened(text: str) -> str:
     """Return the beginning of a text, on one line, without what a terminal would obey."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 

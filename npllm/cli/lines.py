@@ -19,6 +19,7 @@ def texts_of(given: str | None) -> Iterator[str]:
             raise ValueError(f"{NAME} is empty: give a text")
         yield given.strip()
         return
+    number = 0
     lines: Iterable[bytes | str] = getattr(sys.stdin, "buffer", sys.stdin)
     for number, line in enumerate(lines, 1):
         where = f"line {number} of the input"
@@ -30,6 +31,17 @@ def texts_of(given: str | None) -> Iterator[str]:
         if not text.strip():
             raise ValueError(f"{where} is empty: give a text a line")
         yield text.strip()
+    if not number:
+        raise ValueError(f"the input is empty: write a text a line, or give {NAME}")
+
+
+def printable(text: str) -> str:
+    r"""Return a text without what a terminal would obey.
+
+    >>> printable("a\x1b[2J b")
+    'a?[2J b'
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def on_terminal() -> bool:

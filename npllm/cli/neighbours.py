@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", help="a run of npllm train, or a public model")
     parser.add_argument("word", metavar="WORD", help="the word that is asked about")
     parser.add_argument(
-        "--count", type=positive, default=10, metavar="N", help="neighbours shown (default: 10)"
+        "--count", type=positive, metavar="N", help="neighbours shown (default: 10)"
     )
     parser.add_argument(
         "--analogy", nargs=2, metavar=("A", "B"), help="what is to WORD as B is to A"
@@ -62,6 +62,8 @@ def _run(options: argparse.Namespace) -> int:
     ways = [options.analogy, options.texts, options.senses]
     if sum(way is not None for way in ways) > 1:
         raise ValueError("choose one of --analogy, --in and --senses")
+    if options.count is not None and (options.texts or options.senses):
+        raise ValueError("--count is of neighbours: leave out --in and --senses")
     if options.texts is not None and len(options.texts) < 2:
         raise ValueError("--in compares texts: name it twice or more")
     senses = None if options.senses is None else read_labelled(options.senses)
@@ -79,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
             table.append((name, f"{same:.4f}", f"{other:.4f}", f"{hits:.0%}"))
         print_table(table)
     else:
-        _nearest(loaded, options.word, options.analogy, options.count)
+        _nearest(loaded, options.word, options.analogy, options.count or 10)
     return 0
 
 

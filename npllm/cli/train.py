@@ -22,6 +22,7 @@ from npllm.cli.flags import flag_of
 from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, counted, seed
 from npllm.cli.train_options import METAVARS, USUAL, add_options, given, task_of
+from npllm.datasets import find
 from npllm.models import MODELS
 from npllm.models.language_model import Predictor
 from npllm.ngram import NGRAM
@@ -35,6 +36,7 @@ from npllm.training.options import RESUMABLE
 from npllm.training.translation import TranslationOptions
 
 Made = TypeVar("Made")
+USUAL_SAMPLE = 400  # tokens
 
 _DESCRIPTION = """\
 Train a language model on a text, and read what it writes.
@@ -70,7 +72,10 @@ def add(commands: Commands) -> None:
         "--accumulate may be others",
     )
     parser.add_argument(
-        "--sample", type=seed, default=400, metavar="N", help="tokens to write at the end, 0: none"
+        "--sample",
+        type=seed,
+        metavar="N",
+        help="tokens to write at the end, 0: none (default: 400)",
     )
     add_options(parser)
 
@@ -78,6 +83,9 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.resume is None and options.task in (None, USUAL) and options.model == NGRAM:
         return _count(options)
+    task = options.task or (load_options(options.resume)[0].TASK if options.resume else USUAL)
+    if options.sample and task != USUAL:
+        raise ValueError(f"--sample has no effect with {task}: what it learns writes nothing")
     if options.world is not None and (options.threads or 1) > 1:
         raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
     run = _resume(options) if options.resume is not None else _create(options)
@@ -137,10 +145,11 @@ def _show(
     seed: int,
 ) -> None:
     """Print a sample of what a model writes, and how to have more."""
-    if options.sample:
+    sample = USUAL_SAMPLE if options.sample is None else options.sample
+    if sample:
         print("\nA sample of what it writes:\n")
         rng = np.random.default_rng(seed)
-        write(model, tokenizer, tokenizer.decode([0]), options.sample, rng, Sampling(0.8))
+        write(model, tokenizer, tokenizer.decode([0]), sample, rng, Sampling(0.8))
     print(f"\nMore of it: npllm generate {directory} --tokens 500")
 
 
@@ -184,7 +193,9 @@ def _resume(options: argparse.Namespace) -> Run:
     if options.task not in (None, recorded.TASK):
         raise ValueError(f"{options.resume} learns {recorded.TASK}: leave out --task")
     for name, value in given(options, type(recorded)).items():
-        flag, same = flag_of(name), os.path.abspath(value) if name in METAVARS else value
+        flag, same = flag_of(name), value
+        if name in METAVARS:
+            same = os.path.abspath(find(value, recorded.DATA) if name == "data" else value)
         if name not in RESUMABLE and same != getattr(recorded, name):
             own = getattr(recorded, name)
             was = f"{flag}={own}" if own is not None else f"the default of {flag}"
@@ -220,7 +231,7 @@ def _introduce(run: Run, workers: str) -> None:
     print(f"model  {type(run.model).__name__}, {size:,} parameters, {options.dtype}")
     print(f"steps  {run.step} to {options.steps} of {task.batch_size} x {task.window} tokens,")
     if task.batch_size < options.batch_size:
-        print(f"       not {options.batch_size}: the text has no more windows,")
+        print(f"       not {options.batch_size}: there are no more to learn from,")
     print(f"       {options.optimizer}, {workers}")
     print(f"run    {run.directory}", flush=True)
 
@@ -229,13 +240,14 @@ def _progress(run: Run) -> Iterator[int]:
     """Train with a progress bar, on a terminal; print each validation; yield after each step."""
     total = run.options.steps
     hidden = None if sys.stderr is not None else True  # None: where it is no terminal
+    unit = "texts" if run.options.DATA == "labels" else "tokens"
     bar = tqdm(total=total, initial=run.step, unit="step", dynamic_ncols=True, disable=hidden)
     with logging_redirect_tqdm(), bar:  # what the run has to tell goes above the bar
         for step in run.train():
             bar.update(1)
             if record := step.record:
                 speed = f"{record['tokens_per_second']:,.0f}"
-                bar.set_postfix({"loss": f"{record['train_loss']:.3f}", "tokens/s": speed})
+                bar.set_postfix({"loss": f"{record['train_loss']:.3f}", f"{unit}/s": speed})
                 if record["val_loss"] is not None:
                     line = (
                         f"step {record['step']:>{len(str(total))}}"

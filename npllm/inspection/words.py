@@ -74,9 +74,11 @@ def principal_components(x: Array, count: int = 2) -> tuple[Array, Array]:
     centred = np.asarray(x, np.float64) - np.mean(x, axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     y = (u * s)[:, :count]
+    y = np.pad(y, ((0, 0), (0, max(0, count - y.shape[1]))))
     y = y * np.where(y[np.abs(y).argmax(axis=0), np.arange(y.shape[1])] < 0, -1.0, 1.0)
-    whole = float((s**2).sum())
-    return y, s[:count] ** 2 / (whole if whole > 0 else 1.0)
+    shares = np.zeros(count)
+    shares[: len(s)] = s[:count] ** 2
+    return y, shares / max(float((s**2).sum()), np.finfo(np.float64).tiny)
 
 
 def ids_of_word(tokenizer: Tokenizer, word: str) -> Ids:
@@ -120,10 +122,10 @@ def place_of_word(tokenizer: Tokenizer, ids: Ids, text: str, word: str) -> int:
     at = whole.start() if whole else text.find(word)
     if not word or at < 0:
         raise ValueError(f"the word {word!r:.80} does not stand in {text!r:.80}")
-    end, length = at + len(word), 0
+    end = at + len(word)
     for place in range(len(ids)):
-        length = len(tokenizer.decode(ids[: place + 1].tolist()))
-        if length >= end:
+        # a token may end within a character, which is another one until the next token
+        if tokenizer.decode(ids[: place + 1].tolist())[:end] == text[:end]:
             return place
     return len(ids) - 1
 
@@ -162,10 +164,18 @@ def agreement(layer: Array, labels: Sequence[str]) -> tuple[float, float, float]
     Returns:
         The mean cosine of pairs of the same sense, that of pairs of different ones, and the share
         of texts whose nearest other has the same sense.
+
+    Raises:
+        ValueError: no two texts have the same sense, or no two have different ones.
     """
-    between = cosines(layer[:, None], layer[None])
     same = np.array(labels)[:, None] == np.array(labels)
     other = ~np.eye(len(labels), dtype=bool)
+    if not (same & other).any() or same.all():
+        raise ValueError("two texts at least must have one label, and one another label")
+    x = np.asarray(layer, np.float64)
+    lengths = np.linalg.norm(x, axis=-1, keepdims=True)
+    unit = np.divide(x, lengths, out=np.zeros(x.shape), where=lengths > 0)
+    between = unit @ unit.T
     nearest = np.where(other, between, -np.inf).argmax(axis=1)
     hits = same[np.arange(len(labels)), nearest].mean()
     return float(between[same & other].mean()), float(between[~same].mean()), float(hits)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npllm.figures import fonts_for, new_figure, save_figure
+from npllm.figures import escaped, fonts_for, new_figure, save_figure
 from npllm.inspection.words import embedding_of, ids_of_word, principal_components
 from npllm.models.language_model import LanguageModel
 from npllm.text.tokenizers import Tokenizer
@@ -62,7 +62,7 @@ def plot_embeddings(
     axes.scatter(places[:, 0], places[:, 1], s=4, color="0.6")
     family = fonts_for(words)
     for word, (x, y) in zip(words, places, strict=True):
-        axes.annotate(word.replace("$", r"\$"), (x, y), fontsize=9, fontfamily=family)
+        axes.annotate(escaped(word), (x, y), fontsize=9, fontfamily=family)
     axes.set(
         xlabel=f"first axis, {shares[0]:.1%} of the variance",
         ylabel=f"second axis, {shares[1]:.1%}",

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -69,16 +70,25 @@ def read_labelled(
     found = Labelled([], [])
     for number, row in rows:
         for column, values in ((text, found.texts), (label, found.labels)):
-            value = row.get(column)
-            if not isinstance(value, (str, int)) or isinstance(value, bool):
-                known = ", ".join(map(str, row))
-                raise ValueError(f"{path}, line {number}: it has no {column}, but {known}")
-            if not str(value).strip():
-                raise ValueError(f"{path}, line {number}: its {column} is empty")
-            values.append(str(value))
+            values.append(_value(row, column, f"{path}, line {number}"))
     if not found.texts:
         raise ValueError(f"{path} has no texts")
     return found
+
+
+def _value(row: dict[str, object], column: str, where: str) -> str:
+    """Return what a row has in a column."""
+    if column not in row:
+        raise ValueError(f"{where}: it has no {column}, but {', '.join(map(str, row))}")
+    value = row[column]
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise ValueError(f"{where}: its {column} must be a text or a number, got {value!r:.80}")
+    text = str(value)
+    if not text.strip():
+        raise ValueError(f"{where}: its {column} is empty")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"{where}: its {column} has half of a character, which is no Unicode")
+    return text
 
 
 def _table(path: Path, content: str) -> Iterator[tuple[int, dict[str, object]]]:
@@ -91,6 +101,9 @@ def _table(path: Path, content: str) -> Iterator[tuple[int, dict[str, object]]]:
         reader = csv.reader(lines, strict=True)
     try:
         names = next(reader, [])
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{path}, line 1: it names the column {name!r:.80} twice")
         for row in reader:
             if not row:
                 continue
@@ -110,7 +123,7 @@ def _objects(path: Path, content: str) -> Iterator[tuple[int, dict[str, object]]
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: it is no JSON object")
@@ -156,20 +169,23 @@ def split_labelled(given: Labelled, shares: Sequence[float], seed: int) -> tuple
     """
     rng = np.random.default_rng(seed)
     parts: list[list[int]] = [[] for _ in range(len(shares) + 1)]
-    ends = np.cumsum([0.0, *shares])
     labels = np.array(given.labels)
+    before = 0  # texts of the labels before: what they lack of a share, the next make up for
     for label in dict.fromkeys(given.labels):
         places = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.round(ends * len(places)).astype(int)
+        wanted = np.round(np.array(shares) * (before + len(places)))
+        sizes = (wanted - np.round(np.array(shares) * before)).astype(int)
+        cuts = [0, *np.minimum(np.cumsum(sizes), len(places))]
         for part, start, end in zip(parts[1:], cuts, cuts[1:], strict=False):
             part += places[start:end].tolist()
         parts[0] += places[cuts[-1] :].tolist()
+        before += len(places)
     return tuple(given.rows(rng.permutation(part).tolist()) for part in parts)
 
 
 def label_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the labels that there are, in order: as numbers where all of them are."""
     distinct = dict.fromkeys(chain(labels))
-    if all(label.lstrip("-").isdigit() for label in distinct):
+    if all(re.fullmatch("-?[0-9]+", label) for label in distinct):
         return tuple(sorted(distinct, key=int))
     return tuple(sorted(distinct))

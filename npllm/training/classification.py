@@ -50,6 +50,7 @@ class ClassificationOptions(RunOptions):
     """
 
     TASK: ClassVar[str] = "classification"
+    DATA: ClassVar[str] = "labels"
 
     data: str = option("", "text", "table of texts and labels: .tsv, .csv or .jsonl")
     text_column: str = option("text", "text", "the column of the texts")
@@ -96,7 +97,7 @@ class ClassificationOptions(RunOptions):
         """Return the options with absolute paths: a run will be resumed from anywhere."""
         if not self.data:
             raise ValueError("data must name a table of texts and labels: .tsv, .csv or .jsonl")
-        return replace(self, data=os.path.abspath(find(self.data, "labels")))
+        return replace(self, data=os.path.abspath(find(self.data, self.DATA)))
 
     def read(self, digest: str | None = None) -> Cleaned:
         """Return the texts, each once.
@@ -106,6 +107,8 @@ class ClassificationOptions(RunOptions):
             ValueError: they are not whole, or have another digest than the one given.
         """
         found = cleaned(read_labelled(self.data, self.text_column, self.label_column))
+        if not found.kept.texts:
+            raise ValueError(f"{self.data}: every text stands under several labels")
         if digest not in (None, digest_of(found.kept)):
             raise ValueError(
                 f"the texts of the run have changed since ({self.data}): restore them, or start "
@@ -158,14 +161,14 @@ class Results(NamedTuple):
 
     @property
     def f1(self) -> float:
-        """The mean over the labels of 2 hits / (2 hits + misses + false alarms).
+        """The mean of 2 hits / (2 hits + misses + false alarms), over the labels that occur.
 
         >>> Results(0.0, np.array([[2, 0], [1, 1]])).f1  # 4 / 5 and 2 / 3
         0.7333333333333334
         """
         hits = np.diag(self.confusion)
         both = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)
-        return float(np.divide(2 * hits, both, out=np.zeros(len(hits)), where=both > 0).mean())
+        return float((2 * hits[both > 0] / both[both > 0]).mean())
 
 
 class Classification:

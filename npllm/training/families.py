@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from npllm.figures import fonts_for, new_figure, save_figure
+from npllm.figures import escaped, fonts_for, new_figure, save_figure
 from npllm.loading import load
 from npllm.ngram import NgramLanguageModel
 from npllm.threads import blas_held
@@ -164,7 +164,7 @@ def plot(found: Sequence[Measured], out: str | os.PathLike[str]) -> None:
         seconds, bits = zip(*each.training, strict=True)
         end = each.evaluation.bits_per_character
         (line,) = axes.plot(seconds, [2**b for b in bits], linewidth=1)
-        label = f"{each.name}: {2**end:.2f}"
+        label = f"{escaped(each.name)}: {2**end:.2f}"
         axes.plot(seconds[-1:], [2**end], "o", color=line.get_color(), label=label)
     axes.set(
         xscale="log",

@@ -48,6 +48,7 @@ class LanguageModellingOptions(RunOptions):
     """
 
     TASK: ClassVar[str] = "language-modelling"
+    DATA: ClassVar[str] = "text"
 
     data: str | None = option(
         None,
@@ -168,9 +169,9 @@ class LanguageModellingOptions(RunOptions):
 
     def located(self) -> LanguageModellingOptions:
         """Return the options with absolute paths: a run will be resumed from anywhere."""
-        options = (
-            self if self.data is None else replace(self, data=os.path.abspath(find(self.data)))
-        )
+        options = self
+        if self.data is not None:
+            options = replace(self, data=os.path.abspath(find(self.data, self.DATA)))
         if self.from_ is None:
             return options
         start = start_of(self.from_)

@@ -53,6 +53,7 @@ class RunOptions(ABC):
     """
 
     TASK: ClassVar[str]  # its name in run.json
+    DATA: ClassVar[str]  # what kind it learns from, a key of npllm.datasets.FILES
 
     optimizer: str = option("adam", "optimizer", "update rule", ("adam", "adamw", "sgd", "rmsprop"))
     lr: float = option(4e-3, "optimizer", "learning rate, the highest of the schedule")
@@ -195,6 +196,5 @@ def check_parts(held_out: float, test: float, what: str) -> None:
     """Raise ValueError unless two shares are positive and leave something to learn from."""
     if not (held_out > 0 and test > 0 and held_out + test < 1):
         raise ValueError(
-            f"held_out and test must be above 0 and leave {what} to learn from, got {held_out} and "
-            f"{test}"
+            f"held_out={held_out} and test={test} must be above 0 and leave {what} to learn from"
         )

@@ -37,6 +37,7 @@ class TranslationOptions(RunOptions):
     """
 
     TASK: ClassVar[str] = "translation"
+    DATA: ClassVar[str] = "pairs"
 
     data: str | None = option(
         None,
@@ -98,7 +99,7 @@ class TranslationOptions(RunOptions):
             )
         paths = {name: getattr(self, name) for name in ("data", "source", "target")}
         if self.data is not None:
-            paths["data"] = find(self.data, "pairs")
+            paths["data"] = find(self.data, self.DATA)
         return replace(self, **{n: os.path.abspath(p) for n, p in paths.items() if p is not None})
 
     def read(self, digest: str | None = None) -> Paired:

@@ -150,6 +150,8 @@ def test_data_sets_are_listed_made_and_used(npllm, tmp_path, monkeypatch):
     status, output, _ = npllm("train", "--data=reverse", out, *PAIRS, "--steps=1")
     assert status == 0
     assert "18,000 pairs to learn from" in output
+    resumed = ("train", f"--resume={tmp_path / 'run'}", "--data=reverse", "--steps=2")
+    assert npllm(*resumed)[0] == 0
 
 
 BAD = [
@@ -184,10 +186,15 @@ BAD = [
     (["neighbours", "run", "e", "--in=e"], "--in compares texts: name it twice or more"),
     (["neighbours", "run", "e", "--in=e", "--in=x"], "'e' does not stand in 'x'"),
     (["neighbours", "run", "e", "--in=e", "--in=e", "--analogy", "a", "b"], "choose one of"),
+    (["neighbours", "run", "e", "--senses=one.tsv"], "two texts at least must have one label"),
     (["neighbours", "{bag}", "good"], "npllm classify asks it"),
     (["plot", "embeddings"], "npllm plot embeddings MODEL names a model"),
     (["plot", "embeddings", "run", "--words", "e", "r"], "three words or more, got 2"),
     (["plot", "run", "--words", "e"], "--words goes with npllm plot embeddings"),
+    (["translate", "{to}", "--text=a", "--show=3"], "--show is for --test"),
+    (["neighbours", "run", "e", "--in=e", "--in=e", "--count=3"], "--count is of neighbours"),
+    (["train", "--task=translation", "--out=new", "--sample=9"], "--sample has no effect"),
+    (["classify", "{bag}"], "the input is empty: write a text a line, or give --text"),
     (["data", "fetch"], "name a data set: npllm data fetch NAME"),
     (["data", "fetch", "nothing"], "there is no data set nothing"),
     (["data", "list", "tang"], "npllm data show tang tells of one"),
@@ -195,9 +202,10 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a)[:60] for a, _ in BAD])
-def test_bad_input(refused, learned, monkeypatch, tmp_path, arguments, message):
+def test_bad_input(refused, place, learned, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    (place / "one.tsv").write_text("text\tlabel\ner\tx\n", "utf-8")
     known = {"bag": learned / "bag", "to": learned / "to"}
     assert message in refused(*(a.format(**known) for a in arguments))
 
@@ -207,6 +215,7 @@ def test_bad_input(refused, learned, monkeypatch, tmp_path, arguments, message):
     [
         ("bag", b"good\n\n", "line 2 of the input is empty"),
         ("to", b"word\n \n", "line 2 of the input is empty"),
+        ("to", b"word\n" + b"w" * 99, "line 2 of the input: the model has 21 positions"),
         ("bag", b"good\n\xff\n", "is not UTF-8"),
         ("to", b"\xff\n", "is not UTF-8"),
     ],

@@ -145,3 +145,21 @@ def test_agreement_by_hand():
     assert hits == 1.0
     assert other < 0.2
     assert agreement(layer, ["x", "y", "x", "y"])[2] == 0.0
+    for labels in (["x"] * 4, [*"wxyz"]):
+        with pytest.raises(ValueError, match="two texts at least must have one label"):
+            agreement(layer, labels)
+
+
+def test_a_picture_of_vectors_of_one_number():
+    y, shares = principal_components(np.array([[1.0], [3.0], [2.0]]))
+    np.testing.assert_allclose(y, [[-1, 0], [1, 0], [0, 0]], atol=1e-12)
+    np.testing.assert_allclose(shares, [1, 0], atol=1e-12)
+
+
+def test_a_word_whose_tokens_are_parts_of_characters():
+    tokenizer = BytePairTokenizer.train("a", 256)  # bytes, three a character
+    text, word = "\u4e2d\u9b51\u9b45", "\u9b51\u9b45"
+    ids = tokenizer.encode(text)
+    assert len(ids) == 9
+    assert place_of_word(tokenizer, ids, text, word) == 8
+    assert place_of_word(tokenizer, ids, text, text[0]) == 2

@@ -15,7 +15,7 @@ from npllm.text.labelled import (
     split_labelled,
 )
 from npllm.text.padded_batches import LabelledBatches, PairedBatches, padded, paired
-from npllm.text.paired import read_paired
+from npllm.text.paired import Paired, read_paired, split_paired
 
 ROWS = [("Ça va?", "yes"), ('say "so", or not', "no"), ("two\u2028lines\x0b", "3")]
 
@@ -55,6 +55,8 @@ def test_numbers_may_be_labels(tmp_path):
     assert read_labelled(path).labels == ["1", "0"]
     assert label_names(["10", "9", "-1"]) == ("-1", "9", "10")
     assert label_names(["10", "9", "x"]) == ("10", "9", "x")
+    for odd in ("\u00b2", "\u2460", "--1", "-"):  # digits of a kind, and no numbers
+        assert label_names(["2", odd]) == tuple(sorted(["2", odd]))
 
 
 @pytest.mark.parametrize(
@@ -69,8 +71,19 @@ def test_numbers_may_be_labels(tmp_path):
         ("t.csv", b'text,label\n"a,x\n', "line 2: unexpected end of data"),
         ("t.csv", b"text,label\na,b,c\n", "line 2: it has 3 columns, the first line 2"),
         ("t.jsonl", b'{"text": "a"}\n', "line 1: it has no label, but text"),
-        ("t.jsonl", b'{"text": "a", "label": true}\n', "line 1: it has no label"),
-        ("t.jsonl", b'{"text": ["a"], "label": "b"}\n', "line 1: it has no text"),
+        (
+            "t.jsonl",
+            b'{"text": "a", "label": true}\n',
+            "line 1: its label must be a text or a number, got True",
+        ),
+        (
+            "t.jsonl",
+            b'{"text": ["a"], "label": "b"}\n',
+            "line 1: its text must be a text or a number, got",
+        ),
+        ("t.jsonl", b'{"text": "\\ud800", "label": "b"}\n', "its text has half of a character"),
+        ("t.jsonl", b"[" * 100_000, "line 1: "),
+        ("t.csv", b"text,text,label\na,b,c\n", "line 1: it names the column 'text' twice"),
         ("t.jsonl", b"{text}\n", "line 1: Expecting property name"),
         ("t.jsonl", b"[1]\n", "line 1: it is no JSON object"),
         ("t.tsv", b"text\tlabel\na\xff\tx\n", "is not UTF-8 \\(byte 12 is 0xff\\)"),
@@ -100,7 +113,21 @@ def test_a_split_shares_every_label(labels, seed):
         assert [label_of[t] for t in part.texts] == part.labels
         for label in set(labels):
             assert abs(part.labels.count(label) - 0.25 * labels.count(label)) <= 1
+        assert abs(len(part.texts) - 0.25 * len(labels)) <= 1
     assert split_labelled(given_texts, (0.25, 0.25), seed) == parts
+
+
+def test_rare_labels_are_split_too():
+    texts = Labelled([str(n) for n in range(500)], [str(n // 5) for n in range(500)])
+    assert [len(p.texts) for p in split_labelled(texts, (0.1, 0.1), 0)] == [400, 50, 50]
+
+
+def test_pairs_are_taken_once_and_known_sources_not_tested():
+    pairs = Paired([*"abcabdefghaij"], [*"ABCABDEFGHXIJ"])
+    one, two, three = split_paired(pairs, 0.2, 0.3)
+    assert one.sources == [*"abcdef"]
+    assert two.sources == [*"gh"]
+    assert three == ([*"ij"], [*"IJ"])  # the other translation of a is not tested
 
 
 def test_pairs_from_two_files_and_from_a_table(tmp_path):

@@ -138,7 +138,7 @@ def test_reversed_words_are_learned(tmp_path, options):
     finish(run)
     assert run.task.evaluate(Workers(run.model))["loss"] < first / 2
     train = run.task.parts[0]
-    found = translations(run.model, run.task.source, run.task.tokenizer, train.sources[:20], 2)
+    found = translations(run.model, run.task.source, run.task.tokenizer, train.sources[:20], 2, 9)
     assert sum(a == b for a, b in zip(found, train.targets[:20], strict=True)) >= 18
 
 
@@ -154,7 +154,8 @@ def test_the_parts_have_nothing_in_common(options):
                 assert part.labels.count("yes") == part.labels.count("no")
         else:
             read = options(name).read()
-            assert [s for p in task.parts for s in p.sources] == read.sources
+            assert [s for p in task.parts for s in p.sources] == list(dict.fromkeys(read.sources))
+            assert sum(map(len, texts)) == whole < len(read.sources)
     with pytest.raises(ValueError, match="have changed since"):
         options("bag").read(digest="0" * 64)
     with pytest.raises(ValueError, match="have changed since"):
@@ -167,7 +168,7 @@ def test_measures_by_hand():
     assert found.accuracy == pytest.approx(2 / 3, rel=1e-15)
     assert found.f1 == pytest.approx((2 / 3 + 2 / 3) / 2, rel=1e-15)
     assert found.loss == pytest.approx(-np.log([0.9, 0.4, 0.8]).mean(), rel=1e-15)
-    assert Results(0.0, np.array([[2, 0], [0, 0]])).f1 == 0.5  # a label that is never there
+    assert Results(0.0, np.array([[2, 0], [0, 0]])).f1 == 1.0  # a label that never occurs
 
 
 def test_naive_bayes_by_hand():
@@ -182,8 +183,8 @@ def test_naive_bayes_by_hand():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"held_out": 0.0}, "held_out and test must be above 0"),
-        ({"test": 0.9}, "held_out and test must be above 0"),
+        ({"held_out": 0.0}, "must be above 0 and leave texts"),
+        ({"test": 0.9}, "must be above 0 and leave texts"),
         ({"hidden_size": 5}, "hidden_size is for bilstm, and has no effect"),
         ({"heads": 2}, "heads is for encoder, and has no effect"),
         ({"tokenizer": "character", "vocab_size": 9}, "vocab_size is for"),
