@@ -50,7 +50,12 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "classify", "tell the label of a text", _DESCRIPTION, _run)
     parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
-    parser.add_argument("--text", metavar="TEXT", help="the text (default: the input's lines)")
+    parser.add_argument(
+        "--text",
+        action="append",
+        metavar="TEXT",
+        help="the text, or one of them (default: the input's lines)",
+    )
     parser.add_argument("--test", action="store_true", help="measure, with the texts for the end")
     parser.add_argument(
         "--out", type=new_file(".png"), metavar="FILE", help="PNG of the confusion, with --test"
@@ -106,6 +111,8 @@ def _shown(tokenizer: TrainedTokenizer, ids: Iterable[int], weights: Array) -> s
 
 def _test(options: argparse.Namespace, model: AnyClassifier, task: Classification) -> int:
     """Print how well the texts for the end are told, and how well the baselines do."""
+    if options.out is not None:
+        new_figure(1, 1)  # that it can be drawn is known before anything is measured
     train, _, test = task.parts
     texts, classes = [task.encode(text) for text in test.texts], task.classes(test)
     with Workers(model, count=options.threads or usual_workers()).working() as workers:

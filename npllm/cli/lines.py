@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 NAME = "--text"
 
 
-def texts_of(given: str | None) -> Iterator[str]:
-    """Yield the text that was given, or the lines of the input, without the space around them.
+def texts_of(given: Sequence[str] | None) -> Iterator[str]:
+    """Yield the texts that were given, or the lines of the input, without the space around them.
 
     Raises:
         ValueError: one is empty, or not UTF-8; the message says which.
     """
     if given is not None:
-        if not given.strip():
+        if not all(text.strip() for text in given):
             raise ValueError(f"{NAME} is empty: give a text")
-        yield given.strip()
+        yield from (text.strip() for text in given)
         return
     number = 0
     lines: Iterable[bytes | str] = getattr(sys.stdin, "buffer", sys.stdin)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import islice
 
 import numpy as np
+from tqdm import tqdm
 
 from npllm.checkpoint import load_model_and_vocabularies
 from npllm.cli.lines import texts_of
@@ -34,7 +36,12 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "translate", "translate a text", _DESCRIPTION, _run)
     parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
-    parser.add_argument("--text", metavar="TEXT", help="the text (default: the input's lines)")
+    parser.add_argument(
+        "--text",
+        action="append",
+        metavar="TEXT",
+        help="the text, or one of them (default: the input's lines)",
+    )
     parser.add_argument("--beams", type=positive, default=4, metavar="N", help="(default: 4)")
     parser.add_argument("--test", action="store_true", help="measure, with the pairs for the end")
     parser.add_argument(
@@ -69,11 +76,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def _test(options: argparse.Namespace, model: AnyTranslator, task: Translation) -> int:
     """Print some translations of the pairs for the end, and the measures of all."""
-    from npllm.training.translation_measures import measured, nearest
+    from npllm.training.translation_measures import check_installed, measured, nearest
 
     _, _, test = task.parts
+    check_installed()
     tokenizers, most = (task.source, task.tokenizer), task.options.length
-    found = list(translations(model, *tokenizers, test.sources, options.beams, most))
+    texts = tqdm(test.sources, unit="text", dynamic_ncols=True, disable=not sys.stderr.isatty())
+    found = list(translations(model, *tokenizers, texts, options.beams, most))
     rows = {
         "the source itself": test.sources,
         "the nearest pair's": nearest(task.parts[0], test.sources),

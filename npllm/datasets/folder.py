@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def find(path_or_name: str | os.PathLike[str], kind: str = "text") -> str:
         kind: of what is looked for, a key of :data:`FILES`.
 
     Raises:
-        FileNotFoundError: the data set has not been fetched.
+        FileNotFoundError: the data set has not been fetched, or is misspelt.
         ValueError: it has none of the kind.
 
     >>> find("no/such/file.txt")
@@ -35,6 +36,9 @@ def find(path_or_name: str | os.PathLike[str], kind: str = "text") -> str:
     """
     name = os.fspath(path_or_name)
     if name not in CATALOGUE or os.path.isfile(name):
+        close = difflib.get_close_matches(name, CATALOGUE, n=1)
+        if close and not os.path.exists(name):
+            raise FileNotFoundError(f"there is no {name}: did you mean the data set {close[0]}?")
         return name
     if kind not in ("text", CATALOGUE[name].kind):
         having = ", ".join(n for n, other in CATALOGUE.items() if other.kind == kind)

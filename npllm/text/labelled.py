@@ -79,7 +79,7 @@ def read_labelled(
 def _value(row: dict[str, object], column: str, where: str) -> str:
     """Return what a row has in a column."""
     if column not in row:
-        raise ValueError(f"{where}: it has no {column}, but {', '.join(map(str, row))}")
+        raise ValueError(f"{where}: its columns are {', '.join(map(str, row))}; none is {column}")
     value = row[column]
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise ValueError(f"{where}: its {column} must be a text or a number, got {value!r:.80}")

@@ -131,8 +131,11 @@ class ClassificationOptions(RunOptions):
 
     def make_tokenizer(self, train: Labelled, whole: Labelled) -> TrainedTokenizer:
         """Return the tokenizer: words of what is learned from, characters of all texts."""
-        texts = "\n".join(train.texts), "\n".join(whole.texts)
-        return make_tokenizer(self.tokenizer, *texts, self.vocab_size)
+        one, both = (
+            "\n".join(_spaced(text, self.tokenizer) for text in part.texts)
+            for part in (train, whole)
+        )
+        return make_tokenizer(self.tokenizer, one, both, self.vocab_size)
 
     def model_config(self, vocab_size: int, classes: int) -> dict[str, Json]:
         """Return what the model is made with."""
@@ -296,10 +299,16 @@ def ids_of(text: str, tokenizer: TrainedTokenizer, length: int) -> Ids:
     Raises:
         ValueError: nothing of it is in the vocabulary.
     """
-    ids = tokenizer.encode(known(tokenizer, text))[:length]
-    if not len(ids):
+    found = known(tokenizer, text)
+    ids = tokenizer.encode(known(tokenizer, _spaced(found, tokenizer.kind)))[:length]
+    if not found.strip():
         raise ValueError(f"the vocabulary has nothing of the text {text!r:.80}")
     return ids
+
+
+def _spaced(text: str, tokenizer: str) -> str:
+    """Return a text with a space before it, if words have one: so its first is as elsewhere."""
+    return f" {text}" if tokenizer in ("word", "bpe") else text
 
 
 def digest_of(texts: Labelled) -> str:

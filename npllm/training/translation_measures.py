@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,12 @@ from scipy import sparse
 from npllm.text.paired import Paired
 
 GRAM = 3  # characters by whose overlap texts are near
+
+
+def check_installed() -> None:
+    """Raise ValueError unless sacrebleu is there."""
+    if importlib.util.find_spec("sacrebleu") is None:
+        raise ValueError("BLEU and chrF need sacrebleu: pip install sacrebleu")
 
 
 def measured(found: Sequence[str], right: Sequence[str]) -> tuple[float, float]:
@@ -23,12 +30,10 @@ def measured(found: Sequence[str], right: Sequence[str]) -> tuple[float, float]:
         right: what they should be.
 
     Raises:
-        ValueError: sacrebleu is missing.
+        ImportError: sacrebleu is missing, see :func:`check_installed`.
     """
-    try:
-        import sacrebleu
-    except ImportError:
-        raise ValueError("BLEU and chrF need sacrebleu: pip install sacrebleu") from None
+    import sacrebleu
+
     chinese = any("\u4e00" <= character <= "\u9fff" for text in right for character in text)
     bleu = sacrebleu.corpus_bleu(found, [right], tokenize="zh" if chinese else "13a")
     chrf = sacrebleu.corpus_chrf(found, [right])

@@ -67,6 +67,13 @@ def test_a_text_is_told(npllm, learned):
     )
 
 
+def test_a_first_word_is_the_same_as_elsewhere(npllm, learned):
+    _, output, _ = npllm("classify", learned / "bag", "--text", "good film", "--text", "the good")
+    one, other = ([w for w in line.split() if w[0] == "'"] for line in output.splitlines())
+    assert one == ["'good'", "'film'"]
+    assert other == ["'the'", "'good'"]
+
+
 def test_words_are_coloured_on_a_terminal(npllm, learned, monkeypatch):
     monkeypatch.setattr("npllm.cli.classify.on_terminal", lambda: True)
     _, output, _ = npllm("classify", learned / "bag", "--text", "good film")

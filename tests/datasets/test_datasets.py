@@ -102,6 +102,12 @@ def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
     assert load_text("tang") == "mine"
 
 
+def test_a_name_that_is_misspelt_is_told():
+    with pytest.raises(FileNotFoundError, match="did you mean the data set sentences?"):
+        find("sentances", "labels")
+    assert find("sentances.tsv") == "sentances.tsv"
+
+
 def test_tasks_are_made_and_are_right():
     for name in ("copy", "reverse", "dates"):
         told = []

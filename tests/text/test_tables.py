@@ -40,7 +40,7 @@ def test_each_kind_of_table_is_read(tmp_path, suffix):
     assert list(zip(*found, strict=True)) == ROWS
     other = write(tmp_path, suffix, ROWS, ("words", "kind"))
     assert read_labelled(other, "words", "kind") == found
-    with pytest.raises(ValueError, match="it has no text, but words, kind"):
+    with pytest.raises(ValueError, match="its columns are words, kind; none is text"):
         read_labelled(other)
 
 
@@ -70,7 +70,7 @@ def test_numbers_may_be_labels(tmp_path):
         ("t.tsv", b"text\tlabel\na\t \n", "line 2: its label is empty"),
         ("t.csv", b'text,label\n"a,x\n', "line 2: unexpected end of data"),
         ("t.csv", b"text,label\na,b,c\n", "line 2: it has 3 columns, the first line 2"),
-        ("t.jsonl", b'{"text": "a"}\n', "line 1: it has no label, but text"),
+        ("t.jsonl", b'{"text": "a"}\n', "line 1: its columns are text; none is label"),
         (
             "t.jsonl",
             b'{"text": "a", "label": true}\n',
