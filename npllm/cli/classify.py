@@ -37,7 +37,7 @@ coloured, green for the label and red against it; elsewhere the weight stands be
 With --test the run's own texts for the end are told, beside two baselines: the most frequent label,
 and naive Bayes. --out draws which labels are taken for which.
 
-  npllm classify runs/bag-1 --text "a film to fall asleep in"
+  npllm classify runs/bag-1 --text "It was a waste of time."
   npllm classify runs/bag-1 < lines.txt
   npllm classify runs/bag-1 --test --out confusion.png
 """

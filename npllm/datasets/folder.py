@@ -37,7 +37,7 @@ def find(path_or_name: str | os.PathLike[str], kind: str = "text") -> str:
     name = os.fspath(path_or_name)
     if name not in CATALOGUE or os.path.isfile(name):
         close = difflib.get_close_matches(name, CATALOGUE, n=1)
-        if close and not os.path.exists(name):
+        if close and not os.path.exists(name) and not os.path.splitext(name)[1]:
             raise FileNotFoundError(f"there is no {name}: did you mean the data set {close[0]}?")
         return name
     if kind not in ("text", CATALOGUE[name].kind):

@@ -103,7 +103,7 @@ def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
 
 
 def test_a_name_that_is_misspelt_is_told():
-    with pytest.raises(FileNotFoundError, match="did you mean the data set sentences?"):
+    with pytest.raises(FileNotFoundError, match="did you mean the data set sentences"):
         find("sentances", "labels")
     assert find("sentances.tsv") == "sentances.tsv"
 
