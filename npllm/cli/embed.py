@@ -59,8 +59,6 @@ def _run(options: argparse.Namespace) -> int:
     for name, text in _named_texts(options.text):
         _check(encoder, name, text, options.truncate)
         texts.append(text)
-    if not texts:
-        raise ValueError("the input is empty: write a text a line, or give --text")
     vectors = encoder.embed(texts, truncate=options.truncate)
     if options.out is not None:
         _save(vectors, options.out)
@@ -80,12 +78,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _named_texts(given: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """Yield each text with what to call it in a message."""
-    if given is None:
-        for number, text in enumerate(texts_of(None), 1):
-            yield f"line {number} of the input", text
-        return
-    for number, text in enumerate(given, 1):
-        yield from ((f"{NAME} {number}", stripped) for stripped in texts_of(text))
+    for number, text in enumerate(texts_of(given), 1):
+        yield (f"line {number} of the input" if given is None else f"{NAME} {number}"), text
 
 
 def _check(encoder: SentenceEncoder, name: str, text: str, truncate: bool) -> None:
