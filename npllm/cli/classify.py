@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
-from npllm.cli.lines import on_terminal, printable, texts_of
+from npllm.cli.lines import add_texts, on_terminal, printable, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.cli.table import print_table
 from npllm.figures import escaped, fonts_for, new_figure, save_figure
@@ -50,12 +50,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "classify", "tell the label of a text", _DESCRIPTION, _run)
     parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
-    parser.add_argument(
-        "--text",
-        action="append",
-        metavar="TEXT",
-        help="the text, or one of them (default: the input's lines)",
-    )
+    add_texts(parser)
     parser.add_argument("--test", action="store_true", help="measure, with the texts for the end")
     parser.add_argument(
         "--out", type=new_file(".png"), metavar="FILE", help="PNG of the confusion, with --test"

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 NAME = "--text"
+
+
+def add_texts(parser: argparse.ArgumentParser) -> None:
+    """Add the option of what :func:`texts_of` yields."""
+    parser.add_argument(
+        NAME,
+        action="append",
+        metavar="TEXT",
+        help="the text, or one of them (default: the input's lines)",
+    )
 
 
 def texts_of(given: Sequence[str] | None) -> Iterator[str]:

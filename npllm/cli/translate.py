@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from npllm.checkpoint import load_model_and_vocabularies
-from npllm.cli.lines import texts_of
+from npllm.cli.lines import add_texts, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
 from npllm.cli.table import print_table
 from npllm.models import AnyTranslator
@@ -36,12 +36,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "translate", "translate a text", _DESCRIPTION, _run)
     parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
-    parser.add_argument(
-        "--text",
-        action="append",
-        metavar="TEXT",
-        help="the text, or one of them (default: the input's lines)",
-    )
+    add_texts(parser)
     parser.add_argument("--beams", type=positive, default=4, metavar="N", help="(default: 4)")
     parser.add_argument("--test", action="store_true", help="measure, with the pairs for the end")
     parser.add_argument(

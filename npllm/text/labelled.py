@@ -42,6 +42,20 @@ class Cleaned(NamedTuple):
     contradicted: int
 
 
+def read_utf8(path: Path) -> str:
+    """Return the text of a file without its byte order mark, its lines ended by line feeds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8; the message says where.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is {error.object[error.start]:#04x}"
+        raise ValueError(f"{path} is not UTF-8 ({byte}): convert it to UTF-8 first") from None
+
+
 def read_labelled(
     path: str | os.PathLike[str], text: str = "text", label: str = "label"
 ) -> Labelled:
@@ -61,11 +75,7 @@ def read_labelled(
     path = Path(path)
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{path} must end in {', '.join(READERS)}")
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start} is {error.object[error.start]:#04x}"
-        raise ValueError(f"{path} is not UTF-8 ({byte}): convert it to UTF-8 first") from None
+    content = read_utf8(path)
     rows = _objects(path, content) if path.suffix.lower() == ".jsonl" else _table(path, content)
     found = Labelled([], [])
     for number, row in rows:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from npllm.text.labelled import read_labelled
+from npllm.text.labelled import read_labelled, read_utf8
 
 
 class Paired(NamedTuple):
@@ -80,9 +80,4 @@ def split_paired(given: Paired, held_out: float, test: float) -> tuple[Paired, P
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start} is {error.object[error.start]:#04x}"
-        raise ValueError(f"{path} is not UTF-8 ({byte}): convert it to UTF-8 first") from None
-    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+    return [line.strip() for line in read_utf8(path).removesuffix("\n").split("\n")]
