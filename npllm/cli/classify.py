@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
-from npllm.cli.lines import add_texts, on_terminal, printable, texts_of
+from npllm.cli.lines import add_texts, on_terminal, printable, tell_unknown, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.cli.table import print_table
 from npllm.figures import escaped, fonts_for, new_figure, save_figure
@@ -74,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     tokenizer, labels = vocabularies["tokenizer"], vocabularies["labels"].vocabulary
     for text in texts_of(options.text):
         _tell(model, tokenizer, labels, text, recorded.length)
+        tell_unknown(tokenizer, text)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from npllm.cli.parser import Commands, add_command, add_seed, add_threads
+from npllm.cli.parser import Commands, add_command, add_seed, add_threads, check_known
 from npllm.datasets import CATALOGUE, FILES, data_home, fetch
 from npllm.datasets.fetching import command
 
@@ -28,25 +28,25 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "data", "list and fetch data sets", _DESCRIPTION, _run)
     parser.add_argument("what", choices=["list", "show", "fetch"], help="what is done")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a data set that list names")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets that list names")
     add_seed(parser, "for symmetry with the other commands: nothing is drawn at random")
     add_threads(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
-    name = options.name
+    names = options.names
     if options.what == "list":
-        if name is not None:
-            raise ValueError(f"list names all of them: npllm data show {name} tells of one")
+        if names:
+            raise ValueError(f"list names all of them: npllm data show {names[0]} tells of one")
         return _list()
-    if name is None:
+    if not names:
         raise ValueError(f"name a data set: npllm data {options.what} NAME; list names them")
-    if name not in CATALOGUE:
-        raise ValueError(f"there is no data set {name}: there are {', '.join(CATALOGUE)}")
-    if options.what == "show":
-        return _show(name)
-    folder = fetch(name)
-    print("\n".join(str(path) for path in sorted(folder.iterdir())))
+    check_known(names, CATALOGUE)
+    for number, name in enumerate(names):
+        if options.what == "show":
+            _show(name, "\n" if number else "")
+        else:
+            print("\n".join(str(path) for path in sorted(fetch(name).iterdir())), flush=True)
     return 0
 
 
@@ -59,7 +59,7 @@ def _list() -> int:
     return 0
 
 
-def _show(name: str) -> int:
+def _show(name: str, before: str) -> None:
     """Print what a data set is, and the line that fetches it."""
     data_set, folder = CATALOGUE[name], data_home() / name
     line = command(data_set)
@@ -77,6 +77,4 @@ def _show(name: str) -> int:
         "folder": f"{folder}{'' if folder.is_dir() else ' (not fetched)'}",
         "files": ", ".join(dict.fromkeys([FILES["text"], FILES[data_set.kind]])),
     }
-    for key, value in rows.items():
-        print(f"{key:<10}{value}")
-    return 0
+    print(before + "\n".join(f"{key:<10}{value}" for key, value in rows.items()))

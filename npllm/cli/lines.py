@@ -6,7 +6,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from npllm.text.made import unknown
+from npllm.text.tokenizers import TrainedTokenizer
+
 NAME = "--text"
+MOST_NAMED = 10  # characters
 
 
 def add_texts(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,13 @@ def texts_of(given: Sequence[str] | None) -> Iterator[str]:
         yield text.strip()
     if not number:
         raise ValueError(f"the input is empty: write a text a line, or give {NAME}")
+
+
+def tell_unknown(tokenizer: TrainedTokenizer, text: str) -> None:
+    """Say, beside the output, which characters of a text are left out."""
+    if lacking := unknown(tokenizer, text):
+        named = " ".join(map(repr, lacking[:MOST_NAMED])) + " ..." * (len(lacking) > MOST_NAMED)
+        print(f"left out, being unknown to the model: {named}", file=sys.stderr)
 
 
 def printable(text: str) -> str:

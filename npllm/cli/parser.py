@@ -51,7 +51,10 @@ def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace
     """
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        more = ""
+        if hasattr(options, "text") and not unknown[0].startswith("-"):
+            more = f': a text is named by --text "{unknown[0]}"'
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{more}")
     return options
 
 

@@ -22,7 +22,7 @@ from npllm.cli.flags import flag_of
 from npllm.cli.generate import write
 from npllm.cli.parser import Commands, add_command, counted, seed
 from npllm.cli.train_options import METAVARS, USUAL, add_options, given, task_of
-from npllm.datasets import find
+from npllm.datasets import CATALOGUE, find
 from npllm.models import MODELS
 from npllm.models.language_model import Predictor
 from npllm.ngram import NGRAM
@@ -31,7 +31,7 @@ from npllm.text.tokenizers import TrainedTokenizer
 from npllm.training import LanguageModellingOptions, Run
 from npllm.training.classification import ClassificationOptions
 from npllm.training.counting import count_run
-from npllm.training.description import load_options
+from npllm.training.description import TASKS, load_options
 from npllm.training.options import RESUMABLE
 from npllm.training.translation import TranslationOptions
 
@@ -89,6 +89,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.world is not None and (options.threads or 1) > 1:
         raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
     run = _resume(options) if options.resume is not None else _create(options)
+    if options.task is None and options.data in CATALOGUE:
+        _tell_of_tasks(run.options.TASK, options.data)
     workers = counted(run.options.threads or 1, "thread")
     if options.world is not None:
         workers = counted(options.world.size, "rank")
@@ -234,6 +236,13 @@ def _introduce(run: Run, workers: str) -> None:
         print(f"       not {options.batch_size}: there are no more to learn from,")
     print(f"       {options.optimizer}, {workers}")
     print(f"run    {run.directory}", flush=True)
+
+
+def _tell_of_tasks(task: str, data: str) -> None:
+    """Say what else can be learned from a data set."""
+    for other, kind in TASKS.items():
+        if other not in (task, USUAL) and CATALOGUE[data].kind == kind.DATA:
+            print(f"note   {data} has {kind.DATA} too: --task {other} learns them")
 
 
 def _progress(run: Run) -> Iterator[int]:

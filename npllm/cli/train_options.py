@@ -91,11 +91,15 @@ def given(options: argparse.Namespace, kind: type[RunOptions]) -> dict[str, Any]
     """Return the options of a task that were named on the command line.
 
     Raises:
-        ValueError: one is another task's.
+        ValueError: one is another task's, or has a value that only another task knows.
     """
-    own = {option.name for option in fields(kind)}
     named = {name: v for name in _options() if (v := getattr(options, name)) is not None}
-    for name in named:
-        if name not in own:
+    for name, value in named.items():
+        owners = _options()[name]
+        if kind.TASK not in owners:
             raise ValueError(f"{flag_of(name)} has no effect with {kind.TASK}")
+        takers = [task for task, own in owners.items() if value in own.metadata["choices"]]
+        if takers and kind.TASK not in takers:
+            tasks = " or ".join(f"--task {task}" for task in takers)
+            raise ValueError(f"{flag_of(name)} {value} goes with {tasks}, not with {kind.TASK}")
     return named

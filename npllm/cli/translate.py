@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from itertools import islice
+from collections.abc import Sequence
+from itertools import chain, islice
 
 import numpy as np
 from tqdm import tqdm
 
 from npllm.checkpoint import load_model_and_vocabularies
-from npllm.cli.lines import add_texts, texts_of
+from npllm.cli.lines import add_texts, tell_unknown, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
 from npllm.cli.table import print_table
 from npllm.models import AnyTranslator
 from npllm.training.description import load_options
+from npllm.training.shares import slices
 from npllm.training.translation import Translation, TranslationOptions, translations
+from npllm.training.workers import Workers, usual_workers
+
+AT_A_TIME = 8  # texts of a worker
 
 _DESCRIPTION = """\
 Translate, with a run of npllm train --task translation: --text, or the input line by line.
@@ -43,7 +48,7 @@ def add(commands: Commands) -> None:
         "--show", type=positive, metavar="N", help="translations that --test shows (default: 10)"
     )
     add_seed(parser, "for symmetry with the other commands: nothing is drawn at random")
-    add_threads(parser)
+    add_threads(parser, "shares of the texts of --test")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -66,7 +71,27 @@ def _run(options: argparse.Namespace) -> int:
             where = "" if options.text is not None else f"line {number} of the input: "
             raise ValueError(f"{where}{error}") from None
         print(found, flush=True)
+        tell_unknown(source, text)
     return 0
+
+
+def _translated(
+    options: argparse.Namespace, model: AnyTranslator, task: Translation, texts: Sequence[str]
+) -> list[str]:
+    """Return the translation of each text, with a progress bar on a terminal."""
+    hidden = not sys.stderr.isatty()
+    bar = tqdm(total=len(texts), unit="text", dynamic_ncols=True, disable=hidden)
+    found: list[str] = []
+    with bar, Workers(model, count=options.threads or usual_workers()).working() as workers:
+        while len(found) < len(texts):
+            some = texts[len(found) : len(found) + workers.count * AT_A_TIME]
+            shares = [
+                (task.source, task.tokenizer, some[rows], options.beams, task.options.length)
+                for rows in slices(len(some), min(workers.count, len(some)))
+            ]
+            found += chain.from_iterable(workers.map(translations, shares))
+            bar.update(len(some))
+    return found
 
 
 def _test(options: argparse.Namespace, model: AnyTranslator, task: Translation) -> int:
@@ -75,9 +100,7 @@ def _test(options: argparse.Namespace, model: AnyTranslator, task: Translation) 
 
     _, _, test = task.parts
     check_installed()
-    tokenizers, most = (task.source, task.tokenizer), task.options.length
-    texts = tqdm(test.sources, unit="text", dynamic_ncols=True, disable=not sys.stderr.isatty())
-    found = list(translations(model, *tokenizers, texts, options.beams, most))
+    found = _translated(options, model, task, test.sources)
     rows = {
         "the source itself": test.sources,
         "the nearest pair's": nearest(task.parts[0], test.sources),

@@ -106,10 +106,13 @@ def projected_attention_backward(dy: Array, cache: ProjectedAttentionCache) -> t
     dq, dk, dv = multi_head_attention_backward((dy, None), attention)
     # q, k, v = split(linear(x, in_weight, in_bias))
     if len(inputs) == 1:
-        dx, dweight, dbias = linear_backward(np.concatenate([dq, dk, dv], axis=-1), inputs[0])
+        (of_all,) = inputs
+        dx, dweight, dbias = linear_backward(np.concatenate([dq, dk, dv], axis=-1), of_all)
         return dx, dweight, dbias, *dout
     # q = linear(x, ...), k, v = split(linear(memory, ...))
-    dx, *of_q = linear_backward(dq, inputs[0])
-    dmemory, *of_kv = linear_backward(np.concatenate([dk, dv], axis=-1), inputs[1])
-    din = (np.concatenate(parts) for parts in zip(of_q, of_kv, strict=True))
-    return dx, dmemory, *din, *dout
+    of_q, of_kv = inputs
+    dx, dweight_q, dbias_q = linear_backward(dq, of_q)
+    dmemory, dweight_kv, dbias_kv = linear_backward(np.concatenate([dk, dv], axis=-1), of_kv)
+    dweight = np.concatenate([dweight_q, dweight_kv])
+    dbias = np.concatenate([dbias_q, dbias_kv])
+    return dx, dmemory, dweight, dbias, *dout

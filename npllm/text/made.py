@@ -44,6 +44,16 @@ def known(tokenizer: TrainedTokenizer, text: str) -> str:
     >>> known(WordTokenizer.train("to be"), "to bee or not")
     'to bee o ot'
     """
+    lacking = unknown(tokenizer, text)
+    return "".join(c for c in text if c not in lacking)
+
+
+def unknown(tokenizer: TrainedTokenizer, text: str) -> tuple[str, ...]:
+    """Return the characters of a text that a vocabulary lacks, each once.
+
+    >>> unknown(WordTokenizer.train("to be"), "to bee or not")
+    ('r', 'n')
+    """
     if not isinstance(tokenizer, (CharacterTokenizer, WordTokenizer)):
-        return text  # bytes lack none, and lines have a mark for them
-    return "".join(c for c in text if c in tokenizer.characters)
+        return ()  # bytes lack none, and lines have a mark for them
+    return tuple(c for c in dict.fromkeys(text) if c not in tokenizer.characters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -299,13 +299,13 @@ def translations(
     model: AnyTranslator,
     source: TrainedTokenizer,
     target: TrainedTokenizer,
-    texts: Iterable[str],
+    texts: Sequence[str],
     beams: int,
     tokens: int,
-) -> Iterator[str]:
-    """Yield the translation of each text, of so many tokens at most."""
-    for text in texts:
-        yield target.decode(translate(model, source_ids(source, text), beams=beams, tokens=tokens))
+) -> list[str]:
+    """Return the translation of each text, of so many tokens at most."""
+    ids = (source_ids(source, text) for text in texts)
+    return [target.decode(translate(model, own, beams=beams, tokens=tokens)) for own in ids]
 
 
 def source_ids(source: TrainedTokenizer, text: str) -> Ids:

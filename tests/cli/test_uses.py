@@ -90,6 +90,22 @@ def test_lines_are_told_one_by_one(npllm, learned, monkeypatch):
     assert (status, len(output.splitlines())) == (0, 2)
 
 
+@pytest.mark.parametrize(("command", "to"), [("classify", "bag"), ("translate", "to")])
+def test_what_is_left_out_of_a_text_is_told(npllm, learned, command, to):
+    status, output, errors = npllm(command, learned / to, "--text=d\u65e5o\u65e5\u672c")
+    assert status == 0
+    assert errors.splitlines() == ["left out, being unknown to the model: '\u65e5' '\u672c'"]
+    assert npllm(command, learned / to, "--text=do") == (0, output, "")
+    many = "".join(map(chr, range(0x4E00, 0x4E0B)))
+    assert npllm(command, learned / to, f"--text=do{many}")[2].endswith(" '\u4e09' ...\n")
+
+
+def test_translations_of_several_workers_are_the_same(npllm, learned, oracle):
+    oracle("sacrebleu")
+    one, two = (npllm("translate", learned / "to", "--test", f"--threads={n}") for n in (1, 2))
+    assert one == two
+
+
 def test_the_texts_for_the_end_are_measured(npllm, learned, tmp_path):
     out = tmp_path / "confusion.png"
     status, output, _ = npllm("classify", learned / "bag", "--test", f"--out={out}")
@@ -153,12 +169,23 @@ def test_data_sets_are_listed_made_and_used(npllm, tmp_path, monkeypatch):
         str(tmp_path / "home" / "reverse" / name) for name in ("pairs.tsv", "text.txt")
     ]
     assert "here" in npllm("data", "list")[1]
+    _, output, _ = npllm("data", "show", "reverse", "copy")
+    assert [line.split()[:3] for line in output.splitlines() if line.startswith("what")] == [
+        ["what", "random", "words,"],
+        ["what", "random", "words,"],
+    ]
+    assert npllm("data", "fetch", "copy", "dates")[1].count("pairs.tsv") == 2
     out = f"--out={tmp_path / 'run'}"
     status, output, _ = npllm("train", "--data=reverse", out, *PAIRS, "--steps=1")
     assert status == 0
     assert "18,000 pairs to learn from" in output
     resumed = ("train", f"--resume={tmp_path / 'run'}", "--data=reverse", "--steps=2")
     assert npllm(*resumed)[0] == 0
+    tiny = ["--hidden-size=4", "--embed-size=4", "--steps=1", "--sample=0", "--threads=1"]
+    _, output, _ = npllm("train", "--data=reverse", f"--out={tmp_path / 'letters'}", *tiny)
+    assert "note   reverse has pairs too: --task translation learns them" in output
+    asked = ["--task=language-modelling", "--data=reverse", f"--out={tmp_path / 'asked'}"]
+    assert "note" not in npllm("train", *asked, *tiny)[1]
 
 
 BAD = [
@@ -203,7 +230,15 @@ BAD = [
     (["train", "--task=translation", "--out=new", "--sample=9"], "--sample has no effect"),
     (["classify", "{bag}"], "the input is empty: write a text a line, or give --text"),
     (["data", "fetch"], "name a data set: npllm data fetch NAME"),
-    (["data", "fetch", "nothing"], "there is no data set nothing"),
+    (["data", "fetch", "nothing"], "there is no nothing; there are sentences, film-reviews"),
+    (["data", "fetch", "reverse", "tong"], "there is no tong: did you mean tang?"),
+    (["translate", "{to}", "word 1"], "unrecognized arguments: word 1: a text is named by --text"),
+    (["classify", "{bag}", "--test", "good"], "a text is named by --text"),
+    (["train", "--out=new", "--model=bag"], "--model bag goes with --task classification, not"),
+    (
+        ["train", "--task=translation", "--model=gpt", "--out=new"],
+        "--model gpt goes with --task language-modelling, not with translation",
+    ),
     (["data", "list", "tang"], "npllm data show tang tells of one"),
 ]
 

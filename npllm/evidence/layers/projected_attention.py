@@ -96,8 +96,8 @@ def _of_memory(
 _backward = layers.projected_attention_backward
 _itself = "np.concatenate([dq, dk, dv], axis=-1)"
 _other = "np.concatenate([dk, dv], axis=-1)"
-_order = "zip(of_q, of_kv, strict=True)"
-_memory = "dx, dmemory, *din, *dout"
+_weight = "np.concatenate([dweight_q, dweight_kv])"
+_memory = "dx, dmemory, dweight, dbias, *dout"
 
 
 PROJECTED_ATTENTION_MISTAKES = [
@@ -119,7 +119,7 @@ PROJECTED_ATTENTION_MISTAKES = [
         "The maps are right; dx, and so everything below, is not.",
         _backward,
         "return dx, dweight, dbias, *dout",
-        "dx = linear_backward(np.concatenate([dq, 0 * dk, 0 * dv], axis=-1), inputs[0])[0]\n"
+        "dx = linear_backward(np.concatenate([dq, 0 * dk, 0 * dv], axis=-1), of_all)[0]\n"
         "        return dx, dweight, dbias, *dout",
     ),
     Mistake(
@@ -130,7 +130,7 @@ PROJECTED_ATTENTION_MISTAKES = [
         "The maps and dx are right; dmemory, and so the encoder, is not.",
         _backward,
         "return " + _memory,
-        "dmemory = linear_backward(np.concatenate([dk, 0 * dv], axis=-1), inputs[1])[0]\n"
+        "dmemory = linear_backward(np.concatenate([dk, 0 * dv], axis=-1), of_kv)[0]\n"
         "    return " + _memory,
     ),
     Mistake(
@@ -141,7 +141,7 @@ PROJECTED_ATTENTION_MISTAKES = [
         "The maps and dx are right; dmemory, and so the encoder, is not.",
         _backward,
         "return " + _memory,
-        "dmemory = linear_backward(np.concatenate([0 * dk, dv], axis=-1), inputs[1])[0]\n"
+        "dmemory = linear_backward(np.concatenate([0 * dk, dv], axis=-1), of_kv)[0]\n"
         "    return " + _memory,
     ),
     Mistake(
@@ -159,20 +159,20 @@ PROJECTED_ATTENTION_MISTAKES = [
         "memory, past",
         "the map of the keys and values not trained where there is a memory",
         "It lies in one array with that of the queries, which learns.",
-        "Two thirds of in_proj are zero; without a memory all is right.",
+        "Two thirds of in_proj_weight are zero; without a memory all is right.",
         _backward,
-        _order,
-        "zip(of_q, (0 * d for d in of_kv), strict=True)",
+        _weight,
+        "np.concatenate([dweight_q, 0 * dweight_kv])",
     ),
     Mistake(
         "projected_attention",
         "memory, mask, dropout",
         "the maps' gradients below each other in the wrong order",
         "The queries' third and the others' two thirds join to one shape either way.",
-        "in_proj's rows are moved by a third; dx and dmemory are right.",
+        "in_proj_weight's rows are moved by a third; dx and dmemory are right.",
         _backward,
-        _order,
-        "zip(of_kv, of_q, strict=True)",
+        _weight,
+        "np.concatenate([dweight_kv, dweight_q])",
     ),
     Mistake(
         "projected_attention",
