@@ -94,7 +94,8 @@ class LSTMTranslator(Translator[ReadState, tuple[Array, State], EncoderCache, Hi
         dropout: probability of zeroing an element of an embedded word, of an LSTM layer's output
             and of o_t.
         label_smoothing: of the loss in training.
-        seed: of the initial weights, or a Generator to draw them from; None leaves all zero.
+        seed: of the initial weights, or a Generator to draw them from: normal for the tables of
+            words, uniform within 1 / sqrt(H) for the rest. None leaves all zero.
         dtype: float32, float64 or, for the complex step, complex128.
 
     Raises:
@@ -157,11 +158,16 @@ class LSTMTranslator(Translator[ReadState, tuple[Array, State], EncoderCache, Hi
         shapes["head.bias"] = (vocab_size + 1,)
         self.parameters = Parameters(shapes, dtype)
         if seed is not None:
-            rng = np.random.default_rng(seed)
-            bound = 1 / math.sqrt(hidden_size)
-            for name in shapes:
-                drawn = rng.uniform(-bound, bound, self.parameters[name].shape)
-                self.parameters[name] = drawn
+            self._draw(np.random.default_rng(seed))
+
+    def _draw(self, rng: np.random.Generator) -> None:
+        """Draw the weights: words of size 1, of smaller ones the cells see next to nothing."""
+        bound = 1 / math.sqrt(self.config["hidden_size"])
+        for name, array in self.parameters.items():
+            if name in ("source.weight", "target.weight"):
+                array[...] = rng.standard_normal(array.shape)
+            else:
+                array[...] = rng.uniform(-bound, bound, array.shape)
 
     def _rnn(self, part: str) -> dict[str, Array]:
         """Return the weights of the encoder's LSTM, or the decoder's."""

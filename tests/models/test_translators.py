@@ -378,3 +378,12 @@ def test_the_dtype_is_kept_and_the_seed_tells_the_weights(kind: str, dtype: Any)
     assert not build(**SIZES, **sizes, seed=None).parameters.vector.any()
     logits, cache = one.forward(*BATCH[:3])
     assert logits.dtype == one.backward(logits, cache).vector.dtype == dtype
+
+
+def test_the_lstms_words_are_drawn_of_size_one() -> None:
+    model = LSTMTranslator(source_size=400, vocab_size=500, embed_size=30, hidden_size=25)
+    for name, array in model.parameters.items():
+        if name in ("source.weight", "target.weight"):  # five standard errors
+            assert abs(array.std() - 1) < 5 / np.sqrt(2 * array.size)
+        else:  # of the bound, as close as that many draws come
+            assert 0.2 * (1 - 20 / array.size) < abs(array).max() <= 0.2
