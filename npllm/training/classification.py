@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,6 @@ from npllm.training.workers import Workers
 
 ROWS = 64  # texts that are scored at a time
 
-# what an argument of a model is called among the options, where that is another name
-_OPTION_OF = {"num_layers": "layers"}
-
 
 @dataclass(frozen=True)
 class ClassificationOptions(RunOptions):
@@ -51,6 +48,7 @@ class ClassificationOptions(RunOptions):
 
     TASK: ClassVar[str] = "classification"
     DATA: ClassVar[str] = "labels"
+    OPTION_OF: ClassVar[Mapping[str, str]] = {"num_layers": "layers", "context": "length"}
 
     data: str = option("", "text", "table of texts and labels: .tsv, .csv or .jsonl")
     text_column: str = option("text", "text", "the column of the texts")
@@ -87,11 +85,7 @@ class ClassificationOptions(RunOptions):
         self.check_shares("dropout")
         check_parts(self.held_out, self.test, "texts")
         self.check_effect("vocab_size", self.tokenizer, [*SIZED])
-        choices = {kind: model.CHOICES for kind, model in CLASSIFIERS.items()}
-        for argument in dict.fromkeys(a for names in choices.values() for a in names):
-            takers = [kind for kind, names in choices.items() if argument in names]
-            if argument != "context":  # it is the length
-                self.check_effect(_OPTION_OF.get(argument, argument), self.model, takers)
+        self.check_taken(CLASSIFIERS, self.model, besides=["context"])  # it is the length
 
     def located(self) -> ClassificationOptions:
         """Return the options with absolute paths: a run will be resumed from anywhere."""
@@ -139,10 +133,7 @@ class ClassificationOptions(RunOptions):
 
     def model_config(self, vocab_size: int, classes: int) -> dict[str, Json]:
         """Return what the model is made with."""
-        names = CLASSIFIERS[self.model].CHOICES
-        config: dict[str, Any] = {a: getattr(self, _OPTION_OF.get(a, a), None) for a in names}
-        if "context" in config:
-            config["context"] = self.length
+        config = self.arguments(CLASSIFIERS[self.model].CHOICES)
         return {"vocab_size": vocab_size, "classes": classes, **config}
 
 

@@ -35,8 +35,6 @@ _OF_A_MODEL = (
     *("tokenizer", "vocab_size", "embed_size", "hidden_size", "width", "heads", "kv_heads"),
     *("sliding_window", "layers", "tie_weights"),
 )
-# what an argument of a model is called among the options, where that is another name
-_OPTION_OF = {"num_layers": "layers", "window": "sliding_window"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class LanguageModellingOptions(RunOptions):
 
     TASK: ClassVar[str] = "language-modelling"
     DATA: ClassVar[str] = "text"
+    OPTION_OF: ClassVar[Mapping[str, str]] = {"num_layers": "layers", "window": "sliding_window"}
 
     data: str | None = option(
         None,
@@ -130,12 +129,8 @@ class LanguageModellingOptions(RunOptions):
             return
         if self.from_ is not None:
             return
-        choices = {kind: model.CHOICES for kind, model in MODELS.items()}
-        for argument in dict.fromkeys(a for names in choices.values() for a in names):
-            name = _OPTION_OF.get(argument, argument)
-            takers = [kind for kind, names in choices.items() if argument in names]
-            self.check_effect(name, self.model, takers)
-        endless = [kind for kind, names in choices.items() if "context" not in names]
+        self.check_taken(MODELS, self.model)
+        endless = [kind for kind, model in MODELS.items() if "context" not in model.CHOICES]
         self.check_effect("length", self.model, endless)
         if self.sliding_window is not None and self.sliding_window >= self.context:
             raise ValueError(
@@ -227,7 +222,7 @@ class LanguageModellingOptions(RunOptions):
 
     def model_config(self, vocab_size: int) -> dict[str, Json]:
         """Return what the model is made with; what is None is left to it."""
-        config = {a: getattr(self, _OPTION_OF.get(a, a)) for a in MODELS[self.model].CHOICES}
+        config = self.arguments(MODELS[self.model].CHOICES)
         return {"vocab_size": vocab_size} | {a: v for a, v in config.items() if v is not None}
 
     def make_model(self, vocab_size: int, rng: np.random.Generator) -> LanguageModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -54,6 +54,8 @@ class RunOptions(ABC):
 
     TASK: ClassVar[str]  # its name in run.json
     DATA: ClassVar[str]  # what kind it learns from, a key of npllm.datasets.FILES
+    # what an argument of a model is called among the options, where that is another name
+    OPTION_OF: ClassVar[Mapping[str, str]] = {"num_layers": "layers"}
 
     optimizer: str = option("adam", "optimizer", "update rule", ("adam", "adamw", "sgd", "rmsprop"))
     lr: float = option(4e-3, "optimizer", "learning rate, the highest of the schedule")
@@ -146,6 +148,25 @@ class RunOptions(ABC):
         if chosen not in wanted and getattr(self, name) != getattr(type(self), name):
             known = " and ".join(wanted)
             raise ValueError(f"{name} is for {known}, and has no effect with {chosen}")
+
+    def check_taken(
+        self, models: Mapping[str, type[Trainable]], chosen: str, besides: Collection[str] = ()
+    ) -> None:
+        """Raise ValueError where an option is given that the chosen model does not take.
+
+        Args:
+            models: all of them, by their names.
+            chosen: one of the names.
+            besides: arguments that no option is for alone.
+        """
+        for argument in dict.fromkeys(a for model in models.values() for a in model.CHOICES):
+            takers = [name for name, model in models.items() if argument in model.CHOICES]
+            if argument not in besides:
+                self.check_effect(self.OPTION_OF.get(argument, argument), chosen, takers)
+
+    def arguments(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the values of a model's arguments."""
+        return {name: getattr(self, self.OPTION_OF.get(name, name)) for name in names}
 
     def counted(self, task: Task) -> RunOptions:
         """Return the options with the steps that the epochs are."""

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from npllm.training.workers import Workers
 
 ROWS = 32  # pairs that are scored at a time
 
-# what an argument of a model is called among the options, where that is another name
-_OPTION_OF = {"num_layers": "layers", "context": "length"}
-
 
 @dataclass(frozen=True)
 class TranslationOptions(RunOptions):
@@ -38,6 +35,7 @@ class TranslationOptions(RunOptions):
 
     TASK: ClassVar[str] = "translation"
     DATA: ClassVar[str] = "pairs"
+    OPTION_OF: ClassVar[Mapping[str, str]] = {"num_layers": "layers", "context": "length"}
 
     data: str | None = option(
         None,
@@ -83,11 +81,7 @@ class TranslationOptions(RunOptions):
         self.check_shares("dropout", "label_smoothing")
         check_parts(self.held_out, self.test, "pairs")
         self.check_effect("vocab_size", self.tokenizer, [*SIZED])
-        choices = {kind: model.CHOICES for kind, model in TRANSLATORS.items()}
-        for argument in dict.fromkeys(a for names in choices.values() for a in names):
-            takers = [kind for kind, names in choices.items() if argument in names]
-            if argument != "context":  # it is the length, which both have
-                self.check_effect(_OPTION_OF.get(argument, argument), self.model, takers)
+        self.check_taken(TRANSLATORS, self.model, besides=["context"])  # it is the length
 
     def located(self) -> TranslationOptions:
         """Return the options with absolute paths: a run will be resumed from anywhere."""
@@ -143,10 +137,9 @@ class TranslationOptions(RunOptions):
 
     def model_config(self, source_size: int, vocab_size: int) -> dict[str, Json]:
         """Return what the model is made with."""
-        names = TRANSLATORS[self.model].CHOICES
-        config: dict[str, Any] = {a: getattr(self, _OPTION_OF.get(a, a)) for a in names}
+        config = self.arguments(TRANSLATORS[self.model].CHOICES)
         if "context" in config:
-            config["context"] = self.length + 1  # the mark stands before a translation
+            config["context"] += 1  # the mark stands before a translation
         return {"source_size": source_size, "vocab_size": vocab_size, **config}
 
 
