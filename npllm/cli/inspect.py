@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from npllm.checkpoint import load_model_and_vocabularies, model_kind
 from npllm.cli.generate import add_model, named_model
@@ -17,9 +17,7 @@ from npllm.inspection import (
     translation_page,
 )
 from npllm.loading import load
-
-if TYPE_CHECKING:
-    from npllm.models import AnyTranslator
+from npllm.models import KINDS, TRANSLATORS, AnyTranslator
 
 _DESCRIPTION = f"""\
 Show what a model makes of a text, as a page for a browser, in one file that needs no network.
@@ -57,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
     name = named_model(options)
     if not options.text:  # before a large model is read
         raise ValueError("--text is empty: give the model something to read")
-    if str(model_kind(name)).endswith("translator"):
+    if KINDS.get(model_kind(name) or "") in TRANSLATORS.values():
         model, vocabularies = load_model_and_vocabularies(name)
         tokenizers = vocabularies["source"], vocabularies["tokenizer"]
         translated = inspect_translation(cast("AnyTranslator", model), *tokenizers, options.text)
