@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from npllm.extras import missing
 from npllm.files import replacing
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("plots need matplotlib: pip install matplotlib") from None
+        raise missing("plots need matplotlib", "matplotlib", "plot") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

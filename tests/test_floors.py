@@ -19,7 +19,8 @@ END = "<!-- end of floors -->\n"
 # rooms that must know nothing of what the others are for, whatever floor they would come to
 MAY_IMPORT: dict[str, set[str]] = {
     "layers": {"threads"},
-    "text": {"datasets", "files"},
+    "text": {"datasets", "extras", "files"},
+    "extras": set(),
     "optim": set(),
     "files": set(),
     "threads": set(),

@@ -16,6 +16,7 @@ from pathlib import Path
 from npllm import files
 from npllm.datasets.catalogue import CATALOGUE, DataSet
 from npllm.datasets.folder import FILES, data_home
+from npllm.extras import missing
 
 # what brings a manager where there is none
 _INSTALLED_BY = {"npm": "Node.js, nodejs.org", "apt-get": "Debian or Ubuntu"}
@@ -59,7 +60,7 @@ def fetch(name: str, tell: Callable[[str], object] = print) -> Path:
     if (folder / FILES["text"]).is_file():
         return folder
     if data_set.needs and importlib.util.find_spec(data_set.needs) is None:
-        raise ValueError(f"{name} is read by {data_set.needs}: pip install {data_set.needs}")
+        raise missing(f"{name} is read by {data_set.needs}", data_set.needs, "data")
     line = command(data_set)
     if line and shutil.which(line[0]) is None:
         origin = _INSTALLED_BY.get(line[0], "python.org")

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from npllm.extras import missing
 from npllm.files import Json
 
 _GGUF = "tokenizer.ggml."
@@ -123,10 +124,7 @@ def render_template(template: str, variables: Mapping[str, object]) -> str:
     try:
         sandbox = importlib.import_module("jinja2.sandbox")
     except ImportError:
-        raise ValueError(
-            "chat templates need jinja2, which is not installed: pip install '.[chat]' in npllm's "
-            "checkout, or pip install jinja2"
-        ) from None
+        raise missing("chat templates need jinja2", "jinja2", "chat") from None
     environment = sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

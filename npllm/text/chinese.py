@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable
 
+from npllm.extras import missing
 from npllm.text.tokenizers import WordTokenizer
 
 
@@ -40,7 +41,7 @@ def _cut() -> Callable[[str], Iterable[str]]:
             warnings.simplefilter("ignore")  # its source has escapes that newer Pythons warn of
             import jieba
     except ImportError:
-        raise ValueError("Chinese words need jieba: pip install jieba") from None
+        raise missing("Chinese words need jieba", "jieba", "chinese") from None
     jieba.setLogLevel(logging.WARNING)  # it tells of its dictionary
     cut: Callable[[str], Iterable[str]] = jieba.cut
     return cut

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from npllm.extras import missing
 from npllm.heap import keep_freed_memory
 from npllm.layers.arrays import Array
 from npllm.models import Trainable
@@ -113,10 +114,11 @@ class World:
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:  # no package, or no library of MPI
-            raise ValueError(
+            raise missing(
                 f"{size} ranks were started, and mpi4py, which joins them, cannot be imported "
-                f"({error}): pip install '.[mpi]' in npllm's checkout, or pip install mpi4py "
-                "mpich, and use the mpiexec that comes with them"
+                f"({error}); the mpiexec that comes with it starts ranks that it joins",
+                "mpi4py mpich",
+                "mpi",
             ) from None
         world = cls(MPI.COMM_WORLD)
         if world.size != size:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from npllm.extras import missing
 from npllm.text.paired import Paired
 
 GRAM = 3  # characters by whose overlap texts are near
@@ -16,7 +17,7 @@ GRAM = 3  # characters by whose overlap texts are near
 def check_installed() -> None:
     """Raise ValueError unless sacrebleu is there."""
     if importlib.util.find_spec("sacrebleu") is None:
-        raise ValueError("BLEU and chrF need sacrebleu: pip install sacrebleu")
+        raise missing("BLEU and chrF need sacrebleu", "sacrebleu", "translate")
 
 
 def measured(found: Sequence[str], right: Sequence[str]) -> tuple[float, float]:

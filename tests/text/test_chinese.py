@@ -60,7 +60,9 @@ def test_without_jieba_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     chinese._cut.cache_clear()
     try:
-        with pytest.raises(ValueError, match="Chinese words need jieba: pip install jieba"):
+        with pytest.raises(
+            ValueError, match=r"Chinese words need jieba: pip install '\.\[chinese\]'"
+        ):
             JiebaTokenizer.train(TEXT, 400)
     finally:
         chinese._cut.cache_clear()
