@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import typing
-from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from npllm.cli.flags import flag_of, with_flags
 from npllm.cli.parser import number, positive, seed
@@ -16,6 +15,8 @@ from npllm.training.options import RunOptions
 
 USUAL = LanguageModellingOptions.TASK
 METAVARS = {"data": "FILE", "from_": "MODEL", "source": "FILE", "target": "FILE"}
+
+Owners: TypeAlias = dict[str, Field[object]]  # an option of each task that has it
 
 _GROUPS = {
     "text": "step 1, the text",
@@ -27,10 +28,29 @@ _GROUPS = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--task``, and a flag for each option that a task has; those of all tasks come last."""
+    actions: dict[str, argparse.Action] = {}
+
+    class Task(argparse.Action):
+        """Sets the task, and what a ``--help`` behind it tells of."""
+
+        def __call__(
+            self, _: object, namespace: argparse.Namespace, values: Any, __: str | None = None
+        ) -> None:
+            namespace.task = values
+            tell(values)
+
+    def tell(task: str) -> None:
+        for name, action in actions.items():
+            own = _options()[name].get(task)
+            action.help = argparse.SUPPRESS if own is None else with_flags(_help(own), flags)
+            if own is not None and own.metadata["choices"]:
+                action.metavar = f"{{{','.join(own.metadata['choices'])}}}"
+
     parser.add_argument(
         "--task",
+        action=Task,
         choices=[*TASKS],
-        help=f"what is learned (default: {USUAL}); the options of others are told behind a ;",
+        help=f"what is learned (default: {USUAL}); --task NAME --help tells of another's options",
     )
     groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
     hints: dict[str, Any] = {}
@@ -38,48 +58,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         hints |= typing.get_type_hints(kind)
     flags = {name: flag_of(name) for name in hints}
     for name, owners in _options().items():
-        first = next(iter(owners.values()))
-        choices = dict.fromkeys(c for own in owners.values() for c in own.metadata["choices"])
-        arguments: dict[str, Any] = {
-            "help": with_flags("; ".join(_helps(owners)), flags),
-            "default": None,
-            "dest": name,
-        }
-        if hints[name] is bool:
-            arguments["action"] = argparse.BooleanOptionalAction
-        elif choices:
-            arguments["choices"] = [*choices]
-        elif hints[name] in (str, str | None):
-            arguments["metavar"] = METAVARS.get(name, "NAME")
-        elif hints[name] is float:
-            arguments |= {"type": number, "metavar": "X"}
-        else:
-            integer = seed if name == "seed" else positive
-            arguments |= {"type": integer, "metavar": "N"}
-        groups[first.metadata["group"]].add_argument(flags[name], **arguments)
+        group = groups[next(iter(owners.values())).metadata["group"]]
+        read_as = _kind(name, hints[name], owners)
+        actions[name] = group.add_argument(flags[name], dest=name, **read_as)
+    tell(USUAL)
 
 
-def _options() -> dict[str, dict[str, Field[object]]]:
+def _kind(name: str, hint: object, owners: Owners) -> dict[str, Any]:
+    """Return how argparse reads an option."""
+    choices = dict.fromkeys(c for own in owners.values() for c in own.metadata["choices"])
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction, "default": None}
+    if choices:
+        return {"choices": [*choices]}
+    if hint in (str, str | None):
+        return {"metavar": METAVARS.get(name, "NAME")}
+    if hint is float:
+        return {"type": number, "metavar": "X"}
+    return {"type": seed if name == "seed" else positive, "metavar": "N"}
+
+
+def _help(option: Field[object]) -> str:
+    """Return what an option is, and its default."""
+    assert option.default is not MISSING
+    text = str(option.metadata["help"])
+    if option.default in (None, ""):
+        return text
+    return f"{text} (default: {'no' if option.default is False else option.default})"
+
+
+def _options() -> dict[str, Owners]:
     """Return the fields by their names, and of each by the tasks that have it."""
-    found: dict[str, dict[str, Field[object]]] = {}
+    found: dict[str, Owners] = {}
     for task, kind in TASKS.items():
         for option in fields(kind):
             found.setdefault(option.name, {})[task] = option
     of_every_run = {option.name for option in fields(RunOptions)}
     return dict(sorted(found.items(), key=lambda item: item[0] in of_every_run))
-
-
-def _helps(owners: dict[str, Field[object]]) -> Iterator[str]:
-    """Yield what an option is, of each task that says another thing of it."""
-    said: set[str] = set()
-    for task, option in owners.items():
-        assert option.default is not MISSING
-        text = str(option.metadata["help"])
-        if option.default not in (None, ""):
-            text += f" (default: {'no' if option.default is False else option.default})"
-        if text not in said:
-            yield text if task == USUAL else f"of {task}: {text}"
-        said.add(text)
 
 
 def task_of(options: argparse.Namespace) -> type[RunOptions]:

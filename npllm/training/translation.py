@@ -71,6 +71,8 @@ class TranslationOptions(RunOptions):
     label_smoothing: float = option(
         0.1, "model", "share of the probability that goes to all words alike, in training"
     )
+    # with four times as much the Transformer learns nothing: its norms stand behind the sums
+    lr: float = option(1e-3, "optimizer", "learning rate, the highest of the schedule")
     held_out: float = option(0.05, "text", "share of the pairs kept for validation")
     test: float = option(0.05, "text", "share of the pairs, their end, kept for the end")
 

@@ -116,3 +116,22 @@ def test_the_library_names_no_flag():
     for path in library.rglob("*.py"):
         found = some.search(path.read_text("utf-8"))
         assert found is None or path.parent == library / "cli", (path, found)
+
+
+@pytest.mark.parametrize(
+    ("task", "own", "others", "default"),
+    [
+        ([], ["--context", "{lstm,gpt,llama,ngram}", "(default: 10000)"], ["--test "], "0.004"),
+        (["--task=classification"], ["--label-column", "{bag,"], ["--windows", "--share-words"], "0.004"),
+        (["--task=translation"], ["--source", "{transformer,lstm}"], ["--windows"], "0.001"),
+    ],
+)
+def test_the_help_of_train_tells_of_one_task(npllm, task, own, others, default):
+    status, output, _ = npllm("train", *task, "--help")
+    assert status == 0
+    for part in [*own, "--steps", "--task"]:
+        assert part in output
+    for part in others:
+        assert part not in output
+    (rate,) = [text for text in " ".join(output.split()).split("--") if text.startswith("lr X le")]
+    assert f"(default: {default})" in rate
