@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from npllm.checkpoint import load_model_and_vocabularies
-from npllm.cli.lines import add_texts, on_terminal, printable, tell_unknown, texts_of
+from npllm.cli.lines import add_texts, at, on_terminal, printable, tell_unknown, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.cli.table import print_table
 from npllm.figures import escaped, fonts_for, new_figure, save_figure
 from npllm.layers.arrays import Array
 from npllm.models import AnyClassifier
-from npllm.text.tokenizers import TrainedTokenizer
+from npllm.text.tokenizers import Ids, TrainedTokenizer
 from npllm.training.baselines import NaiveBayes, majority
 from npllm.training.classification import (
     Classification,
@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
         "--out", type=new_file(".png"), metavar="FILE", help="PNG of the confusion, with --test"
     )
     add_seed(parser, "for symmetry with the other commands: nothing is drawn at random")
-    add_threads(parser, "shares of the texts")
+    add_threads(parser, "shares of the texts of --test")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -72,17 +72,18 @@ def _run(options: argparse.Namespace) -> int:
     if options.test:
         return _test(options, model, recorded.make_task(vocabularies, digest))
     tokenizer, labels = vocabularies["tokenizer"], vocabularies["labels"].vocabulary
-    for text in texts_of(options.text):
-        _tell(model, tokenizer, labels, text, recorded.length)
+    for where, text in texts_of(options.text):
+        with at(where):
+            ids = ids_of(text, tokenizer, recorded.length)
+        _tell(model, tokenizer, labels, ids)
         tell_unknown(tokenizer, text)
     return 0
 
 
 def _tell(
-    model: AnyClassifier, tokenizer: TrainedTokenizer, labels: Sequence[str], text: str, most: int
+    model: AnyClassifier, tokenizer: TrainedTokenizer, labels: Sequence[str], ids: Ids
 ) -> None:
     """Print a text's label, its probability, and its words by how much they speak for it."""
-    ids = ids_of(text, tokenizer, most)
     (p,) = model.probabilities(ids[None], [len(ids)])
     told = int(p.argmax())
     (weights,) = model.word_weights(ids[None], [len(ids)], [told])
@@ -111,7 +112,8 @@ def _test(options: argparse.Namespace, model: AnyClassifier, task: Classificatio
         new_figure(1, 1)  # that it can be drawn is known before anything is measured
     train, _, test = task.parts
     texts, classes = [task.encode(text) for text in test.texts], task.classes(test)
-    with Workers(model, count=options.threads or usual_workers()).working() as workers:
+    count = min(options.threads or usual_workers(), len(texts))
+    with Workers(model, count=count).working() as workers:
         own = results(workers, texts, classes)
     learned, known = [task.encode(text) for text in train.texts], task.classes(train)
     words, size = len(task.tokenizer.vocabulary), len(task.labels.vocabulary)

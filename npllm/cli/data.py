@@ -41,12 +41,12 @@ def _run(options: argparse.Namespace) -> int:
         return _list()
     if not names:
         raise ValueError(f"name a data set: npllm data {options.what} NAME; list names them")
-    check_known(names, CATALOGUE)
-    for number, name in enumerate(names):
-        if options.what == "show":
-            _show(name, "\n" if number else "")
-        else:
-            print("\n".join(str(path) for path in sorted(fetch(name).iterdir())), flush=True)
+    check_known(names, CATALOGUE, what="data set ")
+    if options.what == "show":
+        print("\n\n".join(map(_shown, names)))
+        return 0
+    for name in names:
+        print("\n".join(str(path) for path in sorted(fetch(name).iterdir())), flush=True)
     return 0
 
 
@@ -59,8 +59,8 @@ def _list() -> int:
     return 0
 
 
-def _show(name: str, before: str) -> None:
-    """Print what a data set is, and the line that fetches it."""
+def _shown(name: str) -> str:
+    """Return what a data set is, and the line that fetches it."""
     data_set, folder = CATALOGUE[name], data_home() / name
     line = command(data_set)
     if "pip" in line:
@@ -77,4 +77,4 @@ def _show(name: str, before: str) -> None:
         "folder": f"{folder}{'' if folder.is_dir() else ' (not fetched)'}",
         "files": ", ".join(dict.fromkeys([FILES["text"], FILES[data_set.kind]])),
     }
-    print(before + "\n".join(f"{key:<10}{value}" for key, value in rows.items()))
+    return "\n".join(f"{key:<10}{value}" for key, value in rows.items())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from npllm.cli.lines import NAME, printable, texts_of
+from npllm.cli.lines import add_texts, at, printable, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.cli.table import print_table
 from npllm.files import replacing, write_text
@@ -37,9 +37,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "embed", "say how alike texts are", _DESCRIPTION, _run)
     parser.add_argument("model", metavar="MODEL", help="a directory of a BERT, or minilm")
-    parser.add_argument(
-        NAME, action="append", metavar="TEXT", help="a text (default: the input's lines)"
-    )
+    add_texts(parser)
     parser.add_argument(
         "--truncate", action="store_true", help="cut off what is beyond the model's positions"
     )
@@ -56,7 +54,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     encoder = sentence_encoder(options.model)
     texts = []
-    for name, text in _named_texts(options.text):
+    for name, text in texts_of(options.text):
         _check(encoder, name, text, options.truncate)
         texts.append(text)
     vectors = encoder.embed(texts, truncate=options.truncate)
@@ -76,18 +74,10 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _named_texts(given: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    """Yield each text with what to call it in a message."""
-    for number, text in enumerate(texts_of(given), 1):
-        yield (f"line {number} of the input" if given is None else f"{NAME} {number}"), text
-
-
 def _check(encoder: SentenceEncoder, name: str, text: str, truncate: bool) -> None:
     """Raise ValueError where the model cannot read a text."""
-    try:
+    with at(name):
         tokens = len(encoder.encode(text, truncate=truncate))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
     if tokens > encoder.context:
         raise ValueError(
             f"{name} has {tokens} tokens, and the model {encoder.context} positions: shorten it, "

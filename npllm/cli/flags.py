@@ -32,7 +32,11 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 def given_words(options: argparse.Namespace) -> list[str]:
     """Return the texts and paths that were given on the command line."""
-    return [str(value) for value in vars(options).values() if isinstance(value, (str, Path))]
+    found: list[str] = []
+    for value in vars(options).values():
+        several = value if isinstance(value, list) else [value]
+        found += [str(each) for each in several if isinstance(each, (str, Path))]
+    return found
 
 
 def with_flags(message: str, flags: Mapping[str, str], given: Iterable[str] = ()) -> str:

@@ -7,6 +7,7 @@ from typing import cast
 
 from npllm.checkpoint import load_model_and_vocabularies, model_kind
 from npllm.cli.generate import add_model, named_model
+from npllm.cli.lines import tell_unknown, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, new_file
 from npllm.files import write_text
 from npllm.inspection import (
@@ -18,6 +19,8 @@ from npllm.inspection import (
 )
 from npllm.loading import load
 from npllm.models import KINDS, TRANSLATORS, AnyTranslator
+from npllm.training.description import load_options
+from npllm.training.translation import TranslationOptions
 
 _DESCRIPTION = f"""\
 Show what a model makes of a text, as a page for a browser, in one file that needs no network.
@@ -51,15 +54,23 @@ def add(commands: Commands) -> None:
     add_threads(parser)
 
 
+def _show_translation(name: str, options: argparse.Namespace) -> None:
+    """Write the page of a text's translation."""
+    ((_, text),) = texts_of([options.text])
+    model, vocabularies = load_model_and_vocabularies(name)
+    tokenizers = vocabularies["source"], vocabularies["tokenizer"]
+    most = cast("TranslationOptions", load_options(name)[0]).length
+    found = inspect_translation(cast("AnyTranslator", model), *tokenizers, text, most)
+    write_text(options.out, translation_page(found, name))
+    tell_unknown(tokenizers[0], text)
+
+
 def _run(options: argparse.Namespace) -> int:
     name = named_model(options)
     if not options.text:  # before a large model is read
         raise ValueError("--text is empty: give the model something to read")
     if KINDS.get(model_kind(name) or "") in TRANSLATORS.values():
-        model, vocabularies = load_model_and_vocabularies(name)
-        tokenizers = vocabularies["source"], vocabularies["tokenizer"]
-        translated = inspect_translation(cast("AnyTranslator", model), *tokenizers, options.text)
-        write_text(options.out, translation_page(translated, name))
+        _show_translation(name, options)
     else:
         loaded = load(name)
         found = inspect(loaded.model, loaded.tokenizer, options.text)

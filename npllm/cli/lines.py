@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from npllm.text.made import unknown
 from npllm.text.tokenizers import TrainedTokenizer
@@ -23,8 +24,10 @@ def add_texts(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def texts_of(given: Sequence[str] | None) -> Iterator[str]:
+def texts_of(given: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """Yield the texts that were given, or the lines of the input, without the space around them.
+
+    Before each stands what it is called in a message.
 
     Raises:
         ValueError: one is empty, or not UTF-8; the message says which.
@@ -32,10 +35,11 @@ def texts_of(given: Sequence[str] | None) -> Iterator[str]:
     if given is not None:
         if not all(text.strip() for text in given):
             raise ValueError(f"{NAME} is empty: give a text")
-        yield from (text.strip() for text in given)
+        names = [NAME] if len(given) == 1 else [f"{NAME} {n}" for n in range(1, len(given) + 1)]
+        yield from zip(names, (text.strip() for text in given), strict=True)
         return
     number = 0
-    lines: Iterable[bytes | str] = getattr(sys.stdin, "buffer", sys.stdin)
+    lines: Iterable[bytes | str] = getattr(sys.stdin, "buffer", sys.stdin) or ()
     for number, line in enumerate(lines, 1):
         where = f"line {number} of the input"
         try:
@@ -45,14 +49,24 @@ def texts_of(given: Sequence[str] | None) -> Iterator[str]:
             raise ValueError(f"{where} is not UTF-8 ({byte}): convert it to UTF-8 first") from None
         if not text.strip():
             raise ValueError(f"{where} is empty: give a text a line")
-        yield text.strip()
+        yield where, text.strip()
     if not number:
         raise ValueError(f"the input is empty: write a text a line, or give {NAME}")
 
 
+@contextmanager
+def at(where: str) -> Iterator[None]:
+    """Say of a ValueError where the text stands."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def tell_unknown(tokenizer: TrainedTokenizer, text: str) -> None:
     """Say, beside the output, which characters of a text are left out."""
-    if lacking := unknown(tokenizer, text):
+    lacking = unknown(tokenizer, text)
+    if lacking and sys.stderr is not None:
         named = " ".join(map(repr, lacking[:MOST_NAMED])) + " ..." * (len(lacking) > MOST_NAMED)
         print(f"left out, being unknown to the model: {named}", file=sys.stderr)
 
@@ -68,4 +82,4 @@ def printable(text: str) -> str:
 
 def on_terminal() -> bool:
     """Return whether what is printed is seen by a person."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
@@ -51,14 +52,15 @@ def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace
     """
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        more = ""
-        if hasattr(options, "text") and not unknown[0].startswith("-"):
-            more = f': a text is named by --text "{unknown[0]}"'
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{more}")
+        more, words = "", " ".join(unknown)
+        is_text = not any(word.startswith("-") for word in unknown)
+        if is_text and hasattr(options, "text") and not getattr(options, "test", False):
+            more = f": a text is named by --text {shlex.quote(words)}"
+        options.parser.error(f"unrecognized arguments: {words}{more}")
     return options
 
 
-def no_such(word: str, known: Iterable[str], more: str = "") -> str:
+def no_such(word: str, known: Iterable[str], more: str = "", what: str = "") -> str:
     """Return what to say of a word that is none of those known: what it is close to, or all.
 
     >>> no_such("tahn", ["tanh", "relu"])
@@ -68,15 +70,17 @@ def no_such(word: str, known: Iterable[str], more: str = "") -> str:
     """
     word = word or "''"
     if close := _closest(word, known):
-        return f"there is no {word}: did you mean {close}?"
-    return f"there is no {word}; there are {', '.join(known)}{more}"
+        return f"there is no {what}{word}: did you mean {close}?"
+    return f"there is no {what}{word}; there are {', '.join(known)}{more}"
 
 
-def check_known(names: Iterable[str], known: Collection[str], more: str = "") -> None:
+def check_known(
+    names: Iterable[str], known: Collection[str], more: str = "", what: str = ""
+) -> None:
     """Raise ValueError unless all names are among those known."""
     for name in names:
         if name not in known:
-            raise ValueError(no_such(name, known, more))
+            raise ValueError(no_such(name, known, more, what))
 
 
 def _closest(word: str, known: Iterable[str]) -> str:

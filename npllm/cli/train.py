@@ -39,7 +39,7 @@ Made = TypeVar("Made")
 USUAL_SAMPLE = 400  # tokens
 
 _DESCRIPTION = """\
-Train a language model on a text, and read what it writes.
+Train a model on a text: to write such texts, or, by --task, to tell their labels or translate them.
 
 The five steps of section 3, over and over: tokens (step 1) go forward through the model (2), the
 cross-entropy of the tokens that follow is the loss (3), its gradients come back through the
@@ -71,13 +71,13 @@ def add(commands: Commands) -> None:
         help="go on with a run; --steps or --epochs may set a new total; --patience, --threads and "
         "--accumulate may be others",
     )
-    parser.add_argument(
+    sample = parser.add_argument(
         "--sample",
         type=seed,
         metavar="N",
         help="tokens to write at the end, 0: none (default: 400)",
     )
-    add_options(parser)
+    add_options(parser, sample)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -89,8 +89,6 @@ def _run(options: argparse.Namespace) -> int:
     if options.world is not None and (options.threads or 1) > 1:
         raise ValueError(f"threads must be 1 where ranks share the batch, got {options.threads}")
     run = _resume(options) if options.resume is not None else _create(options)
-    if options.task is None and options.data in CATALOGUE:
-        _tell_of_tasks(run.options.TASK, options.data)
     workers = counted(run.options.threads or 1, "thread")
     if options.world is not None:
         workers = counted(options.world.size, "rank")
@@ -170,6 +168,8 @@ def _in_new_directory(options: argparse.Namespace, create: Callable[[Path, Any],
     """Return what is created in the directory that was named, or in the next free one."""
     kind = task_of(options)
     chosen: Any = kind(**given(options, kind))
+    if options.task is None:
+        _tell_of_tasks(options.data)
     if options.out is not None:
         if not Path(options.out).name:
             raise ValueError(f"--out must name a new directory, got {options.out}")
@@ -238,11 +238,13 @@ def _introduce(run: Run, workers: str) -> None:
     print(f"run    {run.directory}", flush=True)
 
 
-def _tell_of_tasks(task: str, data: str) -> None:
-    """Say what else can be learned from a data set."""
-    for other, kind in TASKS.items():
-        if other not in (task, USUAL) and CATALOGUE[data].kind == kind.DATA:
-            print(f"note   {data} has {kind.DATA} too: --task {other} learns them")
+def _tell_of_tasks(data: str | None) -> None:
+    """Say what else than words can be learned from a data set."""
+    if data is None or data not in CATALOGUE or os.path.isfile(data):
+        return
+    for task, kind in TASKS.items():
+        if task != USUAL and CATALOGUE[data].kind == kind.DATA:
+            print(f"note   {data} has {kind.DATA} too: --task {task} learns them")
 
 
 def _progress(run: Run) -> Iterator[int]:

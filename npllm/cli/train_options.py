@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, TypeAlias
 
 from npllm.cli.flags import flag_of, with_flags
-from npllm.cli.parser import number, positive, seed
+from npllm.cli.parser import no_such, number, positive, seed
 from npllm.training.description import TASKS
 from npllm.training.language_modelling import LanguageModellingOptions
 from npllm.training.options import RunOptions
@@ -26,8 +26,13 @@ _GROUPS = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--task``, and a flag for each option that a task has; those of all tasks come last."""
+def add_options(parser: argparse.ArgumentParser, of_writing: argparse.Action) -> None:
+    """Add ``--task``, and a flag for each option that a task has; those of all tasks come last.
+
+    Args:
+        parser: the command's.
+        of_writing: an option that has an effect with the usual task alone.
+    """
     actions: dict[str, argparse.Action] = {}
 
     class Task(argparse.Action):
@@ -39,7 +44,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             namespace.task = values
             tell(values)
 
+    how = of_writing.help
+
     def tell(task: str) -> None:
+        of_writing.help = how if task == USUAL else argparse.SUPPRESS
         for name, action in actions.items():
             own = _options()[name].get(task)
             action.help = argparse.SUPPRESS if own is None else with_flags(_help(own), flags)
@@ -59,18 +67,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     flags = {name: flag_of(name) for name in hints}
     for name, owners in _options().items():
         group = groups[next(iter(owners.values())).metadata["group"]]
-        read_as = _kind(name, hints[name], owners)
+        read_as = _kind(name, hints[name])
         actions[name] = group.add_argument(flags[name], dest=name, **read_as)
     tell(USUAL)
 
 
-def _kind(name: str, hint: object, owners: Owners) -> dict[str, Any]:
-    """Return how argparse reads an option."""
-    choices = dict.fromkeys(c for own in owners.values() for c in own.metadata["choices"])
+def _kind(name: str, hint: object) -> dict[str, Any]:
+    """Return how argparse reads an option; what it may be is a matter of the task."""
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction, "default": None}
-    if choices:
-        return {"choices": [*choices]}
     if hint in (str, str | None):
         return {"metavar": METAVARS.get(name, "NAME")}
     if hint is float:
@@ -113,8 +118,11 @@ def given(options: argparse.Namespace, kind: type[RunOptions]) -> dict[str, Any]
         owners = _options()[name]
         if kind.TASK not in owners:
             raise ValueError(f"{flag_of(name)} has no effect with {kind.TASK}")
-        takers = [task for task, own in owners.items() if value in own.metadata["choices"]]
-        if takers and kind.TASK not in takers:
-            tasks = " or ".join(f"--task {task}" for task in takers)
-            raise ValueError(f"{flag_of(name)} {value} goes with {tasks}, not with {kind.TASK}")
+        choices = {task: own.metadata["choices"] for task, own in owners.items()}
+        if not choices[kind.TASK] or value in choices[kind.TASK]:
+            continue
+        takers = " or ".join(f"--task {task}" for task, known in choices.items() if value in known)
+        if takers:
+            raise ValueError(f"{flag_of(name)} {value} goes with {takers}, not with {kind.TASK}")
+        options.parser.error(f"argument {flag_of(name)}: {no_such(value, choices[kind.TASK])}")
     return named

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from npllm.checkpoint import load_model_and_vocabularies
-from npllm.cli.lines import add_texts, tell_unknown, texts_of
+from npllm.cli.lines import add_texts, at, printable, tell_unknown, texts_of
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, positive
 from npllm.cli.table import print_table
 from npllm.models import AnyTranslator
@@ -64,13 +64,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.test:
         return _test(options, model, recorded.make_task(vocabularies, digest))
     source, target = vocabularies["source"], vocabularies["tokenizer"]
-    for number, text in enumerate(texts_of(options.text), 1):
-        try:
+    for where, text in texts_of(options.text):
+        with at(where):
             (found,) = translations(model, source, target, [text], options.beams, recorded.length)
-        except ValueError as error:
-            where = "" if options.text is not None else f"line {number} of the input: "
-            raise ValueError(f"{where}{error}") from None
-        print(found, flush=True)
+        print(printable(found), flush=True)
         tell_unknown(source, text)
     return 0
 
@@ -79,10 +76,11 @@ def _translated(
     options: argparse.Namespace, model: AnyTranslator, task: Translation, texts: Sequence[str]
 ) -> list[str]:
     """Return the translation of each text, with a progress bar on a terminal."""
-    hidden = not sys.stderr.isatty()
+    hidden = None if sys.stderr is not None else True  # None: where it is no terminal
     bar = tqdm(total=len(texts), unit="text", dynamic_ncols=True, disable=hidden)
+    count = min(options.threads or usual_workers(), len(texts))
     found: list[str] = []
-    with bar, Workers(model, count=options.threads or usual_workers()).working() as workers:
+    with bar, Workers(model, count=count).working() as workers:
         while len(found) < len(texts):
             some = texts[len(found) : len(found) + workers.count * AT_A_TIME]
             shares = [
@@ -108,7 +106,8 @@ def _test(options: argparse.Namespace, model: AnyTranslator, task: Translation) 
     }
     shown = zip(test.sources, found, test.targets, strict=True)
     for source, own, right in islice(shown, options.show or 10):
-        print(f"source       {source}\ntranslation  {own}\nreference    {right}\n")
+        rows_of_text = {"source": source, "translation": own, "reference": right}
+        print("".join(f"{name:<13}{printable(text)}\n" for name, text in rows_of_text.items()))
     table = [(f"{len(found)} texts", "BLEU", "chrF", "the same")]
     for name, texts in rows.items():
         same = np.mean([a == b for a, b in zip(texts, test.targets, strict=True)])

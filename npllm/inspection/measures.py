@@ -92,7 +92,7 @@ def inspect(
     (3.0, [1, 3, 1, 3, 1])
     """
     ids = tokenizer.encode(text)
-    _check_length(len(ids), model.context)
+    check_length(len(ids), model.context)
     with np.errstate(over="ignore", invalid="ignore"):  # it would show in the logits
         logits, cache = model.forward(ids[None])
     if not np.isfinite(logits).all():
@@ -117,7 +117,7 @@ def inspect(
     )
 
 
-def _check_length(tokens: int, context: int | None) -> None:
+def check_length(tokens: int, context: int | None) -> None:
     """Raise ValueError unless a text of so many tokens can be read and shown."""
     if tokens == 0:
         raise ValueError("the text must hold at least one token, got none")

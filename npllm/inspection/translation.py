@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.inspection.measures import token_text
+from npllm.inspection.measures import MOST_TOKENS, check_length, token_text
 from npllm.inspection.page import beginning, visible
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
@@ -36,7 +36,11 @@ class TranslationInspection(NamedTuple):
 
 
 def inspect_translation(
-    model: AnyTranslator, source: TrainedTokenizer, target: TrainedTokenizer, text: str
+    model: AnyTranslator,
+    source: TrainedTokenizer,
+    target: TrainedTokenizer,
+    text: str,
+    tokens: int = MOST_TOKENS,
 ) -> TranslationInspection:
     """Translate a text, and return what the model looked at for each word.
 
@@ -45,12 +49,14 @@ def inspect_translation(
         source: the tokenizer of texts.
         target: that of translations.
         text: to be translated.
+        tokens: of the translation at most.
 
     Raises:
-        ValueError: it is empty, or longer than the model has positions.
+        ValueError: it is empty, or longer than the model has positions or a page has room.
     """
     ids = source_ids(source, text)
-    found = translate(model, ids)
+    check_length(len(ids), model.context)
+    found = translate(model, ids, tokens=min(tokens, MOST_TOKENS))
     logits, cache = model.forward(ids[None], [len(ids)], [[model.mark, *found]])
     log_p, _ = log_softmax_forward(logits[0].astype(np.float64))
     written = [*found, model.mark]

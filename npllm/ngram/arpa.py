@@ -11,6 +11,7 @@ import gzip
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
@@ -130,6 +131,8 @@ def read_arpa(path: str | os.PathLike[str]) -> tuple[NgramLanguageModel, tuple[s
             sections, vocabulary = reader.read()
         except EOFError:
             raise ValueError(f"{name} is truncated: its compressed data end too early") from None
+        except zlib.error:
+            raise ValueError(f"{name} is corrupt: its compressed data are damaged") from None
     try:
         tables = _tables(sections, len(vocabulary) + 1)
     except LookupError:
@@ -150,7 +153,7 @@ class _Reader:
 
     def error(self, problem: str, number: int | None = None) -> ValueError:
         """Return the error of a line, the one read last where none is named."""
-        return ValueError(f"{self.name}, line {number or self.number}: {problem}")
+        return ValueError(f"{self.name}, line {number or self.number or 1}: {problem}")
 
     def line(self) -> bytes:
         """Return the next line that is not empty."""
@@ -186,7 +189,7 @@ class _Reader:
             pass
         sizes: list[int] = []
         while (line := self.line()) != b"\\1-grams:":
-            found = re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", line)
+            found = re.fullmatch(rb"ngram\s+(\d{1,9})\s*=\s*(\d{1,18})", line)
             if not found or int(found[1]) != len(sizes) + 1:
                 raise self.error(f"must be ngram {len(sizes) + 1}=NUMBER, or \\1-grams:")
             sizes.append(int(found[2]))
@@ -230,7 +233,8 @@ class _Reader:
             try:
                 _columns(order, [row], ids)
             except ValueError:
-                problem = f"must be a number, {order} words and perhaps another number"
+                words = "1 word" if order == 1 else f"{order} words"
+                problem = f"must be a number, {words} and perhaps another number"
                 return self.error(problem, n)
             except KeyError as error:
                 word = error.args[0].decode(errors="replace")

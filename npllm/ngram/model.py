@@ -82,8 +82,8 @@ class NgramLanguageModel:
         """
         if order < 1:
             raise ValueError(f"order must be at least 1, got {order}")
-        if not 0 < k < math.inf:
-            raise ValueError(f"k must be positive and finite, got {k}")
+        if not (k > 0 and math.isfinite(2 * k * vocab_size)):  # twice: counts are added to it
+            raise ValueError(f"k must be positive and finite, times the vocabulary too, got {k}")
         text = check_ids(ids, vocab_size).astype(np.int64)
         if not text.size:
             raise ValueError("a text must have at least one word to be counted, got none")
@@ -102,7 +102,7 @@ class NgramLanguageModel:
         """
         longest, smoothing, end = config["order"], config["smoothing"], config["end"]
         histories, words = 1, config["vocab_size"] + 1
-        known = type(longest) is int and smoothing in (*SMOOTHINGS, "arpa")
+        known = type(longest) is int and longest > 0 and smoothing in (*SMOOTHINGS, "arpa")
         if not known or (end is not None and end not in range(words - 1)):
             raise ValueError(f"its config is {dict(config)}")
         tables = [

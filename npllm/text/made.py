@@ -39,13 +39,15 @@ def make_tokenizer(kind: str, train: str, whole: str, size: int) -> TrainedToken
 
 
 def known(tokenizer: TrainedTokenizer, text: str) -> str:
-    """Return a text without the characters that a vocabulary lacks.
+    """Return a text without the characters that a vocabulary lacks, and no white space for them.
 
-    >>> known(WordTokenizer.train("to be"), "to bee or not")
+    >>> known(WordTokenizer.train("to be"), "to bee or ! not")
     'to bee o ot'
     """
-    lacking = unknown(tokenizer, text)
-    return "".join(c for c in text if c not in lacking)
+    lacking = set(unknown(tokenizer, text))
+    if not lacking:
+        return text
+    return " ".join("".join(c for c in text if c not in lacking).split())
 
 
 def unknown(tokenizer: TrainedTokenizer, text: str) -> tuple[str, ...]:

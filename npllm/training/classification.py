@@ -73,7 +73,7 @@ class ClassificationOptions(RunOptions):
     hidden_size: int = option(128, "model", "width H of the LSTM, of bilstm")
     width: int = option(128, "model", "width E of encoder")
     heads: int = option(4, "model", "attention heads, of encoder")
-    layers: int = option(1, "model", "layers, or blocks, on top of one another")
+    layers: int = option(1, "model", "layers, or blocks, of bilstm and encoder")
     dropout: float = option(0.0, "model", "share of activations zeroed while training")
     held_out: float = option(0.1, "text", "share of the texts kept for validation")
     test: float = option(0.1, "text", "share of the texts kept for the end")
@@ -291,10 +291,9 @@ def ids_of(text: str, tokenizer: TrainedTokenizer, length: int) -> Ids:
         ValueError: nothing of it is in the vocabulary.
     """
     found = known(tokenizer, text)
-    ids = tokenizer.encode(known(tokenizer, _spaced(found, tokenizer.kind)))[:length]
     if not found.strip():
         raise ValueError(f"the vocabulary has nothing of the text {text!r:.80}")
-    return ids
+    return tokenizer.encode(known(tokenizer, _spaced(found, tokenizer.kind)))[:length]
 
 
 def _spaced(text: str, tokenizer: str) -> str:

@@ -116,7 +116,7 @@ class World:
         except (ImportError, RuntimeError) as error:  # no package, or no library of MPI
             raise missing(
                 f"{size} ranks were started, and mpi4py, which joins them, cannot be imported "
-                f"({error}); the mpiexec that comes with it starts ranks that it joins",
+                f"({error}), or is of another MPI than the mpiexec",
                 "mpi4py mpich",
                 "mpi",
             ) from None

@@ -42,7 +42,9 @@ class TranslationOptions(RunOptions):
         "text",
         "table of texts and translations, columns source and target: .tsv, .csv or .jsonl",
     )
-    source: str | None = option(None, "text", "file of texts, a line each; with target")
+    source: str | None = option(
+        None, "text", "file of texts, a line each; their translations are a file too"
+    )
     target: str | None = option(None, "text", "file of their translations, as many lines")
     model: str = option(
         "transformer",
@@ -178,11 +180,14 @@ class Translation:
         self.tokenizer, self.source = vocabularies["tokenizer"], vocabularies["source"]
         one, two, three = (self._short(part) for part in parts)
         self.parts = one, two, three
-        for name, part in zip(("learn from", "validate with", "test"), self.parts, strict=True):
-            if not part.sources:
+        names = ("to learn from", "held out", "to test")
+        for name, whole, short in zip(names, parts, self.parts, strict=True):
+            if not whole.sources:
+                raise ValueError(f"there are no pairs {name}: use more pairs, or another share")
+            if not short.sources:
                 raise ValueError(
-                    f"there are no pairs to {name}, of at most length={options.length} tokens: use "
-                    "more of them, or a larger length"
+                    f"there are no pairs {name} of at most length={options.length} tokens: use a "
+                    "larger length"
                 )
         train, self._validation = self.encoded(one), self.encoded(two)
         self.batch_size = min(options.batch_size, len(train[0]))
@@ -299,8 +304,10 @@ def translations(
     tokens: int,
 ) -> list[str]:
     """Return the translation of each text, of so many tokens at most."""
-    ids = (source_ids(source, text) for text in texts)
-    return [target.decode(translate(model, own, beams=beams, tokens=tokens)) for own in ids]
+    return [
+        target.decode(translate(model, source_ids(source, text), beams=beams, tokens=tokens))
+        for text in texts
+    ]
 
 
 def source_ids(source: TrainedTokenizer, text: str) -> Ids:

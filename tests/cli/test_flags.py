@@ -122,7 +122,12 @@ def test_the_library_names_no_flag():
     ("task", "own", "others", "default"),
     [
         ([], ["--context", "{lstm,gpt,llama,ngram}", "(default: 10000)"], ["--test "], "0.004"),
-        (["--task=classification"], ["--label-column", "{bag,"], ["--windows", "--share-words"], "0.004"),
+        (
+            ["--task=classification"],
+            ["--label-column", "{bag,"],
+            ["--windows", "--share-words"],
+            "0.004",
+        ),
         (["--task=translation"], ["--source", "{transformer,lstm}"], ["--windows"], "0.001"),
     ],
 )

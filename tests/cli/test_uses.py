@@ -15,8 +15,9 @@ pytest_plugins = ["tiny_run"]
 
 RUN = ["--steps=6", "--log-every=3", "--eval-every=3", "--checkpoint-every=3", "--threads=1"]
 LABELS = ["--task=classification", "--embed-size=4", "--batch-size=4", *RUN]
-PAIRS = ["--task=translation", "--tokenizer=character", "--batch-size=4", *RUN]
-PAIRS += ["--width=6", "--heads=2", "--layers=1", "--length=20"]
+OF_PAIRS = ["--task=translation", "--tokenizer=character", "--batch-size=4", *RUN]
+OF_PAIRS += ["--layers=1", "--length=20"]
+PAIRS = [*OF_PAIRS, "--width=6", "--heads=2"]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def learned(tmp_path_factory):
     assert main(["train", f"--data={labels}", f"--out={folder / 'bag'}", *LABELS]) == 0
     files = [f"--source={source}", f"--target={target}"]
     assert main(["train", *files, f"--out={folder / 'to'}", *PAIRS]) == 0
+    rnn = ["--model=lstm", "--embed-size=4", "--hidden-size=5", "--test=0.2"]
+    assert main(["train", *files, f"--out={folder / 'rnn'}", *OF_PAIRS, *rnn]) == 0
     return folder
 
 
@@ -100,10 +103,20 @@ def test_what_is_left_out_of_a_text_is_told(npllm, learned, command, to):
     assert npllm(command, learned / to, f"--text=do{many}")[2].endswith(" '\u4e09' ...\n")
 
 
-def test_translations_of_several_workers_are_the_same(npllm, learned, oracle):
+def shouted(*arguments):
+    """Stands for the translation of texts, each another."""
+    return [text.upper() for text in arguments[3]]
+
+
+def test_translations_of_several_workers_are_the_same(npllm, learned, monkeypatch, oracle):
     oracle("sacrebleu")
-    one, two = (npllm("translate", learned / "to", "--test", f"--threads={n}") for n in (1, 2))
-    assert one == two
+    monkeypatch.setattr("npllm.cli.translate.AT_A_TIME", 1)  # several rounds
+    monkeypatch.setattr("npllm.cli.translate.translations", shouted)
+    outputs = [npllm("translate", learned / "rnn", "--test", "--threads", n)[1] for n in (1, 2, 99)]
+    assert outputs[1:] == outputs[:1] * 2
+    found = [line.split()[1:] for line in outputs[0].splitlines() if line.startswith("translation")]
+    assert found == [["WORD", str(n)] for n in range(32, 40)]
+    assert outputs[0].splitlines()[-1].split()[-1] == "100.00%"
 
 
 def test_the_texts_for_the_end_are_measured(npllm, learned, tmp_path):
@@ -135,6 +148,10 @@ def test_a_translation_is_inspected(npllm, learned, tmp_path):
     assert "Layer 0, mean of 2 heads" in shown
     assert shown.count("<details>") == 2
     assert "<script" not in shown
+    status, _, errors = npllm("inspect", learned / "rnn", "--text=word ✗", f"--out={page}")
+    assert (status, errors) == (0, "left out, being unknown to the model: '✗'\n")
+    written = npllm("translate", learned / "rnn", "--text=word")[1].removesuffix("\n")
+    assert page.read_text("utf-8").count('<span class="t">') == len(written)
 
 
 def test_words_are_shown(npllm, place, tmp_path):
@@ -152,6 +169,39 @@ def test_words_are_shown(npllm, place, tmp_path):
     out = tmp_path / "words.png"
     status, _, _ = npllm("plot", "embeddings", "run", "--words", "e", "r", "x", f"--out={out}")
     assert (status, out.read_bytes()[:4]) == (0, b"\x89PNG")
+
+
+def test_what_is_left_out_leaves_no_space(npllm, learned):
+    one, *others = (
+        npllm("classify", learned / "bag", f"--text={text}")[1]
+        for text in ("good film", "✗ good film", "good ✗ film", "good film ✗")
+    )
+    assert others == [one] * 3
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_a_stream_may_be_closed(npllm, learned, monkeypatch, oracle, stream):
+    oracle("sacrebleu")
+    monkeypatch.setattr(sys, stream, None)
+    used = {"stdin": [], "stdout": ["--text=good"], "stderr": ["--text=good ✗"]}[stream]
+    status, output, errors = npllm("classify", learned / "bag", *used)
+    assert status == (2 if stream == "stdin" else 0)
+    assert "left out" not in output
+    assert errors == "" or "the input is empty" in errors
+    if stream == "stderr":
+        assert npllm("translate", learned / "to", "--test")[0] == 0
+
+
+def test_a_terminal_obeys_nothing_of_a_translation(npllm, tmp_path):
+    rows = [f'{{"source": "word {n}", "target": "\\u001b[31m{n}\\nX"}}' for n in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows), "utf-8")
+    data, out = f"--data={tmp_path / 'pairs.jsonl'}", f"--out={tmp_path / 'run'}"
+    rnn = ["--model=lstm", "--embed-size=4", "--hidden-size=9", "--lr=0.03", "--steps=80"]
+    assert npllm("train", data, out, *OF_PAIRS, *rnn)[0] == 0
+    _, output, _ = npllm("translate", tmp_path / "run", "--text=word 1", "--text=word 2")
+    assert len(output.splitlines()) == 2
+    assert "?[31m" in output
+    assert "\x1b" not in output
 
 
 def test_data_sets_are_listed_made_and_used(npllm, tmp_path, monkeypatch):
@@ -184,6 +234,11 @@ def test_data_sets_are_listed_made_and_used(npllm, tmp_path, monkeypatch):
     tiny = ["--hidden-size=4", "--embed-size=4", "--steps=1", "--sample=0", "--threads=1"]
     _, output, _ = npllm("train", "--data=reverse", f"--out={tmp_path / 'letters'}", *tiny)
     assert "note   reverse has pairs too: --task translation learns them" in output
+    counting = ["--model=ngram", "--data=reverse", "--sample=0", f"--out={tmp_path / 'counts'}"]
+    assert "note   reverse has pairs too" in npllm("train", *counting)[1]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reverse").write_text("a file of that name " * 50, "utf-8")
+    assert "note" not in npllm("train", "--data=reverse", "--out=file", *tiny)[1]
     asked = ["--task=language-modelling", "--data=reverse", f"--out={tmp_path / 'asked'}"]
     assert "note" not in npllm("train", *asked, *tiny)[1]
 
@@ -230,10 +285,22 @@ BAD = [
     (["train", "--task=translation", "--out=new", "--sample=9"], "--sample has no effect"),
     (["classify", "{bag}"], "the input is empty: write a text a line, or give --text"),
     (["data", "fetch"], "name a data set: npllm data fetch NAME"),
-    (["data", "fetch", "nothing"], "there is no nothing; there are sentences, film-reviews"),
-    (["data", "fetch", "reverse", "tong"], "there is no tong: did you mean tang?"),
+    (["data", "fetch", "nothing"], "there is no data set nothing; there are sentences, film-"),
+    (["data", "fetch", "reverse", "tong"], "there is no data set tong: did you mean tang?"),
     (["translate", "{to}", "word 1"], "unrecognized arguments: word 1: a text is named by --text"),
-    (["classify", "{bag}", "--test", "good"], "a text is named by --text"),
+    (["classify", "{bag}", "--test", "good"], "unrecognized arguments: good (see"),
+    (["classify", "{bag}", "a", "b"], "a text is named by --text 'a b' (see"),
+    (["data", "show", "threads=4"], "there is no data set threads=4;"),
+    (
+        ["train", "--task=translation", "--model=bar"],
+        "there is no bar; there are transformer, lstm",
+    ),
+    (
+        ["train", "--task=translation", "--source={a}", "--target={b}", "--held-out=0.001"],
+        "there are no pairs held out: use more pairs, or another share",
+    ),
+    (["inspect", "{to}", "--text= ", "--out=x.html"], "--text is empty"),
+    (["inspect", "{rnn}", "--text", "word " * 99, "--out=x.html"], "has room for 256 tokens"),
     (["train", "--out=new", "--model=bag"], "--model bag goes with --task classification, not"),
     (
         ["train", "--task=translation", "--model=gpt", "--out=new"],
@@ -248,7 +315,7 @@ def test_bad_input(refused, place, learned, monkeypatch, tmp_path, arguments, me
     monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     (place / "one.tsv").write_text("text\tlabel\ner\tx\n", "utf-8")
-    known = {"bag": learned / "bag", "to": learned / "to"}
+    known = {name: learned / name for name in ("bag", "to", "rnn", "a", "b")}
     assert message in refused(*(a.format(**known) for a in arguments))
 
 
@@ -258,6 +325,11 @@ def test_bad_input(refused, place, learned, monkeypatch, tmp_path, arguments, me
         ("bag", b"good\n\n", "line 2 of the input is empty"),
         ("to", b"word\n \n", "line 2 of the input is empty"),
         ("to", b"word\n" + b"w" * 99, "line 2 of the input: the model has 21 positions"),
+        (
+            "bag",
+            "good\n✗\n".encode(),
+            "line 2 of the input: the vocabulary has nothing of the text",
+        ),
         ("bag", b"good\n\xff\n", "is not UTF-8"),
         ("to", b"\xff\n", "is not UTF-8"),
     ],

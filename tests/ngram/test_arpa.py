@@ -115,8 +115,12 @@ def test_a_compressed_file_is_read(tmp_path):
     path.write_bytes(gzip.compress(SMALL.encode()))
     model, _ = read_arpa(path)
     assert log10(model, 0, 1) == pytest.approx(-0.1)
-    path.write_bytes(path.read_bytes()[:-20])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
     with pytest.raises(ValueError, match="truncated"):
+        read_arpa(path)
+    path.write_bytes(whole[:20] + bytes(99))
+    with pytest.raises(ValueError, match=r"small\.arpa\.gz is corrupt"):
         read_arpa(path)
 
 
@@ -140,6 +144,9 @@ def test_what_is_said_to_come_before_a_beginning_is_left_out(tmp_path):
         ("\\data\\", "data", "the file ends here"),
         ("ngram 2=2", "ngram 3=2", "line 5: must be ngram 2=NUMBER"),
         ("ngram 1=5\nngram 2=2\nngram 3=1\n", "", "ngram 1=NUMBER"),
+        (SMALL, "", "line 1: the file ends here"),
+        ("ngram 1=5", "ngram 1=100000000000000000000", "line 4: must be ngram 1=NUMBER"),
+        ("-1.0 b", "-1.0", "line 12: must be a number, 1 word and perhaps another number"),
         ("ngram 2=2", "ngram 2=3", r"line 18: must be a number, 2 words"),
         ("ngram 2=2", "ngram 2=1", r"line 17: must be \\3-grams:"),
         ("-0.2\ta b", "-0.2\ta c", r"line 17: 'c' is not among the 1-grams"),

@@ -126,8 +126,9 @@ def test_rows_of_any_length_are_predicted_as_if_alone():
     ("change", "message"),
     [
         ({"order": 0}, "order must be at least 1, got 0"),
-        ({"k": 0.0}, "k must be positive and finite, got 0"),
-        ({"k": np.inf}, "k must be positive and finite, got inf"),
+        ({"k": 0.0}, "k must be positive and finite, times the vocabulary too, got 0"),
+        ({"k": 1e308, "smoothing": "add-k"}, "k must be positive and finite, times the vocab"),
+        ({"k": np.inf}, "k must be positive and finite, times the vocabulary too, got inf"),
         ({"smoothing": "good-turing"}, "smoothing must be one of add-k, witten-bell, kneser-ney"),
         ({"ids": []}, "a text must have at least one word to be counted"),
         ({"ids": [0, 3]}, r"ids must lie in \[0, 3\), got 3"),
@@ -169,7 +170,14 @@ def test_arrays_that_are_none_of_a_model_are_refused(name, broken, message):
     model = NgramLanguageModel.count(zipf(6, 50), 6, order=3)
     with pytest.raises(ValueError, match=message):
         NgramLanguageModel.load(model.config, model.arrays | {name: broken(model.arrays[name])})
-    for change in ({"order": "3"}, {"smoothing": "none"}, {"end": 6}, {"end": -1}):
+    for change in (
+        {"order": "3"},
+        {"order": 0},
+        {"order": -1},
+        {"smoothing": "none"},
+        {"end": 6},
+        {"end": -1},
+    ):
         with pytest.raises(ValueError, match="its config is"):
             NgramLanguageModel.load(model.config | change, model.arrays)
     del (arrays := model.arrays)[name]

@@ -220,6 +220,6 @@ def test_data_that_cannot_be_learned(tmp_path, options):
         options("bag", data=str(table)).make_task()
     long = tmp_path / "long.txt"
     long.write_text("\n".join(["abcd" * 9] * 30), "utf-8")
-    with pytest.raises(ValueError, match="there are no pairs to learn from, of at most length=12"):
+    with pytest.raises(ValueError, match="there are no pairs to learn from of at most length=12"):
         options("lstm", source=str(long), target=str(long)).make_task()
     assert Labelled(["a"], ["b"]).rows([0]).texts == ["a"]
