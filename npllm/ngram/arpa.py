@@ -179,8 +179,9 @@ class _Reader:
         except UnicodeDecodeError:
             raise ValueError(f"{self.name} is not UTF-8: convert it to UTF-8 first") from None
         if len(words) > len(sections[0].words):  # the file has no mark of a beginning
-            mark = _Section(np.array([[len(words) - 1]]), np.array([-np.inf]), np.zeros(1))
-            sections[0] = _Section(*map(np.concatenate, zip(sections[0], mark, strict=True)))
+            known, log_p, log_b = sections[0]
+            known = np.append(known, [[len(known)]], axis=0)
+            sections[0] = _Section(known, np.append(log_p, -np.inf), np.append(log_b, 0.0))
         return sections, tuple(words[:-1])
 
     def _sizes(self) -> list[int]:
@@ -202,8 +203,6 @@ class _Reader:
         start = self.number + 1
         rows = [line.split() for line in islice(self.file, size)]
         self.number += len(rows)
-        if len(rows) < size:
-            raise self.error("the file ends here: it is truncated")
         if order == 1:
             words = [word for row in rows for word in row[1:2] if word != BEGIN.encode()]
             words.append(BEGIN.encode())
@@ -215,31 +214,30 @@ class _Reader:
         try:
             section = _columns(order, rows, ids)
         except (KeyError, ValueError):
-            raise self._wrong_row(order, rows, ids, start) from None
-        for wrong in np.flatnonzero(~(section.log_p <= 0) | ~np.isfinite(section.log_b))[:1]:
+            found = ((n, _problem(order, row, ids)) for n, row in enumerate(rows, start))
+            raise next(self.error(problem, n) for n, problem in found if problem) from None
+        wrong = ~(section.log_p <= 0) | ~np.isfinite(section.log_b)
+        if wrong.any():
             problem = "the first number must be 0 or less, the last finite"
-            raise self.error(problem, start + int(wrong))
+            raise self.error(problem, start + int(wrong.argmax()))
         # nothing is ever followed by the beginning's mark
         kept = (section.words[:, -1] != len(ids) - 1) | (order == 1)
         return _Section(
             section.words[kept], section.log_p[kept] * LOG_10, section.log_b[kept] * LOG_10
         )
 
-    def _wrong_row(
-        self, order: int, rows: list[list[bytes]], ids: Mapping[bytes, int], start: int
-    ) -> ValueError:
-        """Return the error of the first row that is none."""
-        for n, row in enumerate(rows, start):
-            try:
-                _columns(order, [row], ids)
-            except ValueError:
-                words = "1 word" if order == 1 else f"{order} words"
-                problem = f"must be a number, {words} and perhaps another number"
-                return self.error(problem, n)
-            except KeyError as error:
-                word = error.args[0].decode(errors="replace")
-                return self.error(f"{word!r:.80} is not among the 1-grams", n)
-        raise AssertionError("each row is right by itself")
+
+def _problem(order: int, row: list[bytes], ids: Mapping[bytes, int]) -> str:
+    """Return what is wrong with a row, nothing where it is right."""
+    try:
+        _columns(order, [row], ids)
+    except ValueError:
+        words = "1 word" if order == 1 else f"{order} words"
+        return f"must be a number, {words} and perhaps another number"
+    except KeyError as error:
+        (word,) = error.args
+        return f"{word.decode(errors='replace')!r:.80} is not among the 1-grams"
+    return ""
 
 
 def _columns(order: int, rows: list[list[bytes]], ids: Mapping[bytes, int]) -> _Section:
@@ -252,7 +250,7 @@ def _columns(order: int, rows: list[list[bytes]], ids: Mapping[bytes, int]) -> _
     fields = order + 2
     whole = [row if len(row) == fields else [*row, b"0"] for row in rows]
     if any(len(row) != fields for row in whole):
-        raise ValueError("another number of fields")
+        raise ValueError
     flat = list(chain.from_iterable(whole))
     words = [
         np.fromiter(map(ids.__getitem__, flat[n::fields]), np.int64, len(rows))
@@ -270,14 +268,13 @@ def _complete(sections: list[_Section]) -> None:
         words, log_p, log_b = sections[order - 2]
         there = {row.tobytes() for row in words}
         prefixes = dict.fromkeys(row.tobytes() for row in sections[order - 1].words[:, :-1])
-        lacking = [row for row in prefixes if row not in there]
-        if lacking:
-            added = np.frombuffer(b"".join(lacking), np.int64).reshape(-1, order - 1)
-            sections[order - 2] = _Section(
-                np.concatenate([words, added]),
-                np.append(log_p, np.full(len(added), np.nan)),
-                np.append(log_b, np.zeros(len(added))),
-            )
+        lacking = b"".join(row for row in prefixes if row not in there)
+        added = np.frombuffer(lacking, np.int64).reshape(-1, order - 1)
+        sections[order - 2] = _Section(
+            np.concatenate([words, added]),
+            np.append(log_p, np.full(len(added), np.nan)),
+            np.append(log_b, np.zeros(len(added))),
+        )
 
 
 def _tables(sections: list[_Section], size: int) -> list[Table]:
@@ -292,7 +289,7 @@ def _tables(sections: list[_Section], size: int) -> list[Table]:
         for table, word in zip(tables, words.T, strict=False):
             ranks = find(table.codes, size, ranks, word)
         if (ranks < 0).any():
-            raise LookupError("a prefix is missing")
+            raise LookupError
         codes = ranks * size + words[:, -1]
         unknown = np.isnan(log_p)
         if unknown.any():

@@ -51,7 +51,7 @@ def find(codes: Integers, words: int, prefixes: Integers, last: Integers) -> Int
     """
     wanted = prefixes * words + last
     ranks = np.searchsorted(codes, wanted)
-    found = (prefixes >= 0) & (last >= 0) & (ranks < len(codes))
+    found = (last >= 0) & (ranks < len(codes))  # below 0 are neither prefixes nor codes
     found[found] = codes[ranks[found]] == wanted[found]
     ranks[~found] = UNSEEN
     ranks[(prefixes == NONE) | (last == NONE)] = NONE
@@ -74,7 +74,7 @@ def count(ids: Integers, words: int, order: int) -> list[Grams]:
     """
     mark = words - 1
     everywhere = np.arange(words)
-    counts = np.bincount(ids, minlength=words)
+    counts = np.bincount(ids)  # the mark is among them, the highest
     grams = [Grams(everywhere, counts, np.zeros(words, np.int64), everywhere == mark)]
     inside = ids[1:] != mark  # has the word before it in its sentence
     ranks = ids

@@ -156,7 +156,7 @@ class NgramLanguageModel:
 
     def rows_of_state(self, state: Integers, rows: npt.ArrayLike | slice) -> Integers:
         """Return the state of some of the batch's rows, in any order, repeated or not."""
-        kept: Integers = state[np.asarray(rows) if not isinstance(rows, slice) else rows]
+        kept: Integers = state[rows if isinstance(rows, slice) else np.asarray(rows)]
         return kept
 
     def predict(
@@ -235,13 +235,13 @@ class NgramLanguageModel:
         before = self.initial_state(len(read)) if state is None else state
         words = np.concatenate([before, read], axis=1)
         seen = words if self.end is None else np.where(words == self.end, self._mark, words)
-        histories = [seen]
+        histories = [seen]  # of no use to an order of 1
         for table in self.tables[1:-1]:
             prefixes = np.full(seen.shape, NONE)
             prefixes[:, 1:] = histories[-1][:, :-1]
             prefixes[seen == self._mark] = NONE  # where a sentence begins
             histories.append(find(table.codes, self._mark + 1, prefixes, seen))
-        return words, [h[:, self.order - 1 :] for h in histories[: self.order - 1]]
+        return words, [history[:, self.order - 1 :] for history in histories]
 
     def _log_p(self, histories: list[Integers], words: Integers) -> Array:
         """Return log p of words (B, T) after their histories."""

@@ -132,17 +132,17 @@ def discounts(counts: Integers) -> tuple[float, float, float]:
     """Return the discounts of what occurs once, twice, and more often: equation 17.
 
     With n_r n-grams that occur r times, D_r = r - (r + 1) Y n_(r+1) / n_r, Y = n_1 / (n_1 + 2 n_2).
-    A text without n_1, n_2 or n_3, or with a D_r outside [0, r], has the usual ones.
+    A text without n_1, n_2 or n_3, or with a D_r below 0, has the usual ones.
 
     >>> discounts(np.array([1, 1, 1, 1, 2, 2, 3, 4]))  # Y = 1/2
     (0.5, 1.25, 1.0)
     """
-    n = np.bincount(counts[counts < 5], minlength=5)[1:5]
-    if n[:3].all():
-        y = n[0] / (n[0] + 2 * n[1])
-        d1, d2, d3 = (float(r - (r + 1) * y * n[r] / n[r - 1]) for r in (1, 2, 3))
-        if 0 <= d1 <= 1 and 0 <= d2 <= 2 and 0 <= d3 <= 3:
-            return d1, d2, d3
+    n1, n2, n3, n4 = (int(np.sum(counts == r)) for r in (1, 2, 3, 4))
+    if n1 and n2 and n3:
+        y = n1 / (n1 + 2 * n2)
+        found = 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3
+        if min(found) >= 0:
+            return found
     return USUAL_DISCOUNTS
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npllm.ngram import NgramLanguageModel
 from npllm.ngram.arpa import read_arpa, spelled, write_arpa
-from npllm.text import CharacterTokenizer
+from npllm.text import CharacterTokenizer, WhitespaceTokenizer, WordTokenizer
 
 WORDS = ("</s>", "<unk>", "the", "cat", "sat")
 SMALL = """\
@@ -92,6 +92,81 @@ def test_the_file_is_as_the_tools_have_it(tmp_path):
     (a,) = (f for f in fields if f[1:2] == ["a"])
     assert 10 ** float(a[0]) == pytest.approx(3 / 5)
     assert 10 ** float(a[2]) == pytest.approx(1 / 2)
+    # what is handed on by the last order, or is 1, is not written
+    assert {f[1]: len(f) for f in fields if len(f) > 1} == {
+        **dict.fromkeys(["a", "b", "<s>"], 3),
+        **dict.fromkeys(["</s>", "<unk>", "a b", "b a", "<s> a"], 2),
+    }
+
+
+def test_a_weight_of_one_is_not_written(tmp_path):
+    model = NgramLanguageModel.count([0, 1, 2, 1], 4, order=3, smoothing="witten-bell")
+    write_arpa(tmp_path / "model.arpa", model, ["a", "b", "c", "d"])
+    text = (tmp_path / "model.arpa").read_text(encoding="utf-8")
+    fields = [line.split("\t") for line in text.splitlines() if "\t" in line]
+    # nothing comes after d, nor after c b
+    assert [f[1] for f in fields if len(f) == 2 and f[1].count(" ") < 2] == [
+        *("d", "</s>", "<unk>", "c b"),
+    ]
+
+
+def test_what_is_written_at_a_time_does_not_matter(tmp_path, monkeypatch):
+    model = NgramLanguageModel.count([0, 1, 2, 1, 0, 2, 2], 3, order=3, smoothing="witten-bell")
+    write_arpa(tmp_path / "whole.arpa", model, "abc")
+    monkeypatch.setattr("npllm.ngram.arpa._LINES", 2)
+    write_arpa(tmp_path / "parts.arpa", model, "abc")
+    whole, parts = ((tmp_path / f"{name}.arpa").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_prefixes_that_a_file_lacks_are_as_likely_as_what_is_handed_on(tmp_path):
+    text = """\\data\\
+ngram 1=3
+ngram 2=2
+ngram 3=1
+ngram 4=3
+
+\\1-grams:
+-0.5\ta\t-0.25
+-1.0\tb\t-0.125
+0\tc
+
+\\2-grams:
+-0.1\ta b\t-0.75
+-0.2\tb c
+
+\\3-grams:
+-0.3\ta b c
+
+\\4-grams:
+-0.4\ta b c a
+-0.6\tc a b c
+-0.7\ta a a a
+
+\\end\\
+"""
+    model, words = read_arpa(written(tmp_path / "model.arpa", text))
+    assert words == ("a", "b", "c")
+    a, b, c = range(3)
+    assert model.end is None
+    assert model.tables[0].codes.tolist() == [a, b, c, 3]  # the mark, which the file has not
+    assert model.tables[0].log_p[3] == -np.inf
+    assert [len(part) for part in model.tables[0]] == [4, 4, 4]
+    state = np.full((1, 3), -1)
+
+    def last(*words):
+        log_p, _ = model.log_probabilities([words[:-1]], [words[1:]], state)
+        return log_p[0, -1] / np.log(10)
+
+    assert last(a, b, c, a) == pytest.approx(-0.4)
+    assert last(c, a, b, c) == pytest.approx(-0.6)
+    assert last(a, a, a, a) == pytest.approx(-0.7)
+    assert last(c, a) == pytest.approx(-0.5)  # c hands on whole
+    assert last(c, a, b) == pytest.approx(-0.1)
+    assert last(a, a) == pytest.approx(-0.25 - 0.5)
+    assert last(a, a, a) == pytest.approx(-0.25 - 0.5)
+    assert last(b, c, b) == pytest.approx(-1.0)
+    assert last(a, c) == pytest.approx(-0.25)
 
 
 def test_what_others_write_is_read(tmp_path):
@@ -150,6 +225,10 @@ def test_what_is_said_to_come_before_a_beginning_is_left_out(tmp_path):
         ("ngram 2=2", "ngram 2=3", r"line 18: must be a number, 2 words"),
         ("ngram 2=2", "ngram 2=1", r"line 17: must be \\3-grams:"),
         ("-0.2\ta b", "-0.2\ta c", r"line 17: 'c' is not among the 1-grams"),
+        ("<s> a\t", "<s> c\t", r"line 16: 'c' is not among the 1-grams"),
+        ("-0.1\t", "-0.1\tb\t", "line 16: must be a number, 2 words"),
+        ("-0.1\t", "0.1\t", "line 16: the first number must be 0 or less"),
+        ("-0.125", "-inf", "line 16: the first number must be 0 or less, the last finite"),
         ("-0.2\ta b", "x\ta b", "line 17: must be a number, 2 words"),
         ("-0.2\ta b", "-0.2\ta", "line 17: must be a number, 2 words"),
         ("-0.2\ta b", "-0.2\ta b -1 -1", "line 17: must be a number, 2 words"),
@@ -158,6 +237,7 @@ def test_what_is_said_to_come_before_a_beginning_is_left_out(tmp_path):
         ("-0.2\ta b", "-0.2\ta b\tinf", "line 17: the first number must be 0 or less"),
         ("-0.2\ta b", "-0.2\t<s> a", "one of the 2-grams twice"),
         ("-2\t<unk>", "-2\ta", "it has the 1-gram 'a' twice"),
+        ("-1.0 b\n-2\t<unk>", "-1.0 </s>\n-2\ta", "it has the 1-gram '</s>' twice"),
         ("\\end\\", "\\4-grams:", r"must be \\end\\"),
         ("\\end\\\n", "", r"without \\end\\: it is truncated"),
     ],
@@ -173,6 +253,12 @@ def test_a_file_that_is_no_utf8_is_refused(tmp_path):
     path = tmp_path / "bad.arpa"
     path.write_bytes(SMALL.replace("b", "\xe9").encode("latin-1"))
     with pytest.raises(ValueError, match="is not UTF-8"):
+        read_arpa(path)
+    path.write_bytes(SMALL.replace("<s> a", "<s> \xe9").encode("latin-1"))
+    with pytest.raises(ValueError, match="line 16: '\ufffd' is not among the 1-grams"):
+        read_arpa(path)
+    path.write_bytes(SMALL.replace("</s>", "\xe9").replace("-1.0 b", "-1 \xe9").encode("latin-1"))
+    with pytest.raises(ValueError, match="it has the 1-gram '\ufffd' twice"):
         read_arpa(path)
 
 
@@ -195,3 +281,6 @@ def test_tokens_are_spelled_without_white_space():
     words = spelled(CharacterTokenizer(tokens))
     assert words == ["\\s", "\\n", "\\t", "\\r", "\\\\", "s", "\\u{3000}", "\\u{0}"]
     assert len({*words}) == len(tokens)
+    assert spelled(WhitespaceTokenizer(["<unk>", "a\\b", "</s>"])) == ["<unk>", "a\\b", "</s>"]
+    marks = WordTokenizer(["a", "<s>", "</s>", "<unk>"])
+    assert spelled(marks) == ["a", "\\<s>", "\\</s>", "\\<unk>"]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from literal import MARK, Literal
 
 from npllm.ngram import NgramLanguageModel
-from npllm.ngram.smoothing import USUAL_DISCOUNTS
+from npllm.ngram.counts import find
+from npllm.ngram.smoothing import USUAL_DISCOUNTS, discounts
 
 SMOOTHINGS = ["add-k", "witten-bell", "kneser-ney"]
 # exact but for the logarithms and a sum for each order
@@ -106,6 +107,22 @@ def test_what_is_scored_is_what_is_predicted_and_the_state_carries_it(
     targets[0, :5] = -100  # do not count
     nats, _ = model.score(ids, targets)
     assert nats == pytest.approx(-taken[targets != -100].sum())
+    assert np.array_equal(model.forward(ids, state)[0], model.predict(ids, state)[0])
+    again, _ = model.log_probabilities(ids, np.maximum(targets, 0), state)
+    nats, _ = model.score(ids, targets, state)
+    assert nats == pytest.approx(-again[targets != -100].sum())
+
+
+def test_a_text_begins_behind_the_end_of_another():
+    counted = {"ids": zipf(6, 50), "vocab_size": 6, "order": 4}
+    one, other = (NgramLanguageModel.count(**counted, end=end) for end in (None, 2))
+    assert one.initial_state(2).tolist() == [[-1, -1, -1]] * 2
+    assert other.initial_state(2).tolist() == [[-1, -1, 2]] * 2
+    for state in (one.initial_state(3), np.arange(9).reshape(3, 3)):
+        for rows in (slice(1, 3), [1, 2], np.array([1, 2])):
+            assert np.array_equal(one.rows_of_state(state, rows), state[1:])
+    with pytest.raises(ValueError, match=r"targets must lie in \[0, 6\), got 6"):
+        one.log_probabilities([[0]], [[6]])
 
 
 def test_rows_of_any_length_are_predicted_as_if_alone():
@@ -152,6 +169,35 @@ def test_arrays_make_the_same_model(smoothing):
     assert again.size == model.size
 
 
+def test_what_lies_at_the_edge_of_a_model_is_loaded():
+    arrays = {
+        "1.codes": np.arange(3),
+        "1.log_p": np.array([0.0, -1, -np.inf]),
+        "1.log_b": np.zeros(3),
+        "2.codes": np.array([0, 8]),
+        "2.log_p": np.array([-1.0, 0]),
+        "2.log_b": np.zeros(2),
+        "3.codes": np.zeros(0, int),
+        "3.log_p": np.zeros(0),
+        "3.log_b": np.zeros(0),
+    }
+    config = {"vocab_size": 2, "order": 3, "smoothing": "arpa", "end": 1}
+    model = NgramLanguageModel.load(config, arrays)
+    assert [len(table.codes) for table in model.tables] == [3, 2, 0]
+    assert model.config == config
+    assert model.hands_on
+    for name, wrong, message in [
+        ("2.codes", [0, 9], "not in order"),
+        ("2.codes", [-1, 8], "not in order"),
+        ("2.codes", [3, 3], "not in order"),
+        ("2.codes", [8, 0], "not in order"),
+        ("2.log_p", [-1, 1e-9], "logarithms of no probabilities"),
+        ("2.log_b", [0, np.inf], "logarithms of no probabilities"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            NgramLanguageModel.load(config, arrays | {name: np.array(wrong)})
+
+
 @pytest.mark.parametrize(
     ("name", "broken", "message"),
     [
@@ -183,3 +229,30 @@ def test_arrays_that_are_none_of_a_model_are_refused(name, broken, message):
     del (arrays := model.arrays)[name]
     with pytest.raises(KeyError):
         NgramLanguageModel.load(model.config, arrays)
+
+
+def test_the_rank_of_what_is_not_there():
+    codes = np.array([2, 5])  # of three words
+    prefixes, last = np.array([0, 1, 1, -1, -2, 0, 2]), np.array([2, 2, -1, 2, 2, -2, 0])
+    assert find(codes, 3, prefixes, last).tolist() == [0, 1, -1, -1, -2, -2, -2]
+    assert find(codes, 3, np.array([1]), np.array([-1])).tolist() == [-1]
+    assert find(codes, 3, np.array([1]), np.array([-4])).tolist() == [-2]  # not 0 - 1
+
+
+@pytest.mark.parametrize(
+    ("occurring", "expected"),
+    [
+        ([4, 2, 1, 1], (0.5, 1.25, 1.0)),  # Y = 1 / 2
+        ([4, 2, 1, 1, 7, 8], (0.5, 1.25, 1.0)),
+        ([4, 2, 1, 0], (0.5, 1.25, 3.0)),
+        ([4, 4, 2, 2], (1 / 3, 1.5, 5 / 3)),  # Y = 1 / 3
+        ([4, 2, 2, 9], USUAL_DISCOUNTS),  # D3 = -6
+        ([9, 1, 9, 1], USUAL_DISCOUNTS),  # D2 = -20
+        ([0, 2, 1, 1], USUAL_DISCOUNTS),
+        ([4, 0, 1, 1], USUAL_DISCOUNTS),
+        ([4, 2, 0, 1], USUAL_DISCOUNTS),
+    ],
+)
+def test_discounts(occurring, expected):
+    counts = np.repeat(np.arange(1, 1 + len(occurring)), np.array(occurring, int))
+    assert discounts(counts) == pytest.approx(expected)
