@@ -205,6 +205,7 @@ def test_a_terminal_obeys_nothing_of_a_translation(npllm, tmp_path):
 
 
 def test_data_sets_are_listed_made_and_used(npllm, tmp_path, monkeypatch):
+    monkeypatch.setattr("npllm.datasets.tasks.PAIRS", 400)
     monkeypatch.setenv("NPLLM_DATA", str(tmp_path / "home"))
     status, output, _ = npllm("data", "list")
     assert status == 0
@@ -228,7 +229,7 @@ def test_data_sets_are_listed_made_and_used(npllm, tmp_path, monkeypatch):
     out = f"--out={tmp_path / 'run'}"
     status, output, _ = npllm("train", "--data=reverse", out, *PAIRS, "--steps=1")
     assert status == 0
-    assert "18,000 pairs to learn from" in output
+    assert "360 pairs to learn from" in output
     resumed = ("train", f"--resume={tmp_path / 'run'}", "--data=reverse", "--steps=2")
     assert npllm(*resumed)[0] == 0
     tiny = ["--hidden-size=4", "--embed-size=4", "--steps=1", "--sample=0", "--threads=1"]
