@@ -89,18 +89,18 @@ def write_arpa(
             file.write(f"\n\\{order}-grams:\n".encode())
             for start in range(0, len(texts), _LINES):
                 rows = slice(start, start + _LINES)
-                lines = list(_lines(table, texts, rows, last=order == model.order))
+                lines = list(_lines(table, texts, rows))
                 file.write("\n".join([*lines, ""]).encode())
             if order == 1:
                 file.write("".join(f"{line}\n" for line in lacking).encode())
         file.write(b"\n\\end\\\n")
 
 
-def _lines(table: Table, texts: Array, rows: slice, *, last: bool) -> Iterator[str]:
-    """Yield the lines of some n-grams, without a weight where it is 1."""
+def _lines(table: Table, texts: Array, rows: slice) -> Iterator[str]:
+    """Yield the lines of some n-grams, without a weight where it is 1, as the last order's is."""
     log_p, log_b = (np.maximum(logs[rows] / LOG_10, _NEVER).tolist() for logs in table[1:])
     for p, text, b in zip(log_p, texts[rows], log_b, strict=True):
-        yield f"{p!r}\t{text}" if last or b == 0 else f"{p!r}\t{text}\t{b!r}"
+        yield f"{p!r}\t{text}" if b == 0 else f"{p!r}\t{text}\t{b!r}"
 
 
 class _Section(NamedTuple):

@@ -51,7 +51,7 @@ def find(codes: Integers, words: int, prefixes: Integers, last: Integers) -> Int
     """
     wanted = prefixes * words + last
     ranks = np.searchsorted(codes, wanted)
-    found = (last >= 0) & (ranks < len(codes))  # below 0 are neither prefixes nor codes
+    found = ranks < len(codes)  # and no code is below 0
     found[found] = codes[ranks[found]] == wanted[found]
     ranks[~found] = UNSEEN
     ranks[(prefixes == NONE) | (last == NONE)] = NONE

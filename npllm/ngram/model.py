@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from npllm.layers.arrays import Array, check_ids
 from npllm.models.language_model import Views, last_tokens
-from npllm.ngram.counts import NONE, Integers, count, find
+from npllm.ngram.counts import NONE, UNSEEN, Integers, count, find
 from npllm.ngram.smoothing import SMOOTHINGS, Table, smooth
 
 
@@ -263,7 +263,7 @@ class NgramLanguageModel:
             if history == NONE:
                 break
             log_p = log_p.copy() if self.hands_on else np.full(self._mark, -math.log(self._mark))
-            if history >= 0:
+            if history != UNSEEN:
                 log_p += shorter.log_b[history]
                 words = self._mark + 1
                 begin, end = np.searchsorted(table.codes, [history * words, (history + 1) * words])

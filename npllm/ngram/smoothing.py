@@ -40,7 +40,7 @@ class Table(NamedTuple):
     log_b: Array
 
 
-def smooth(grams: list[Grams], words: int, smoothing: str, k: float = 1.0) -> list[Table]:
+def smooth(grams: list[Grams], words: int, smoothing: str, k: float) -> list[Table]:
     """Return the tables of all orders.
 
     Args:
@@ -53,7 +53,7 @@ def smooth(grams: list[Grams], words: int, smoothing: str, k: float = 1.0) -> li
         ValueError: there is no such smoothing.
     """
     predicted = words - 1
-    uniform = np.full(1, 1 / predicted)  # p of the empty n-gram's only continuation, so to say
+    uniform = np.array([1 / predicted])  # p of the empty n-gram's only continuation, so to say
     lower: Array = uniform
     tables: list[Table] = []
     for order, own in enumerate(grams, 1):
@@ -73,7 +73,7 @@ def smooth(grams: list[Grams], words: int, smoothing: str, k: float = 1.0) -> li
         else:
             raise ValueError(f"smoothing must be one of {', '.join(SMOOTHINGS)}, got {smoothing}")
         lower = taken + b[prefixes] * lower
-        with np.errstate(divide="ignore"):  # p of the mark of a beginning, b without a discount
+        with np.errstate(divide="ignore"):  # of b, where nothing is discounted
             tables.append(Table(own.codes, np.log(lower), np.zeros(len(lower))))
             if order > 1:
                 tables[-2] = tables[-2]._replace(log_b=np.log(b))
@@ -112,7 +112,8 @@ def witten_bell(counts: Integers, prefixes: Integers, histories: int) -> tuple[A
     """
     total = np.bincount(prefixes, counts, histories)
     different = np.bincount(prefixes, counts > 0, histories)
-    return _shares(counts, total + different, prefixes), _left(different, total + different)
+    whole = total + different
+    return counts / whole[prefixes], _left(different, whole)
 
 
 def kneser_ney(counts: Integers, prefixes: Integers, histories: int) -> tuple[Array, Array]:
@@ -125,7 +126,7 @@ def kneser_ney(counts: Integers, prefixes: Integers, histories: int) -> tuple[Ar
     taken = discount[np.minimum(counts, 3)]
     total = np.bincount(prefixes, counts, histories)
     left = np.bincount(prefixes, taken, histories)
-    return _shares(counts - taken, total, prefixes), _left(left, total)
+    return (counts - taken) / total[prefixes], _left(left, total)
 
 
 def discounts(counts: Integers) -> tuple[float, float, float]:
@@ -144,11 +145,6 @@ def discounts(counts: Integers) -> tuple[float, float, float]:
         if min(found) >= 0:
             return found
     return USUAL_DISCOUNTS
-
-
-def _shares(part: Array, whole: Array, prefixes: Integers) -> Array:
-    """Return part over the whole of its history."""
-    return part / np.where(whole > 0, whole, 1)[prefixes]
 
 
 def _left(part: Array, whole: Array) -> Array:

@@ -124,7 +124,7 @@ def test_prefixes_that_a_file_lacks_are_as_likely_as_what_is_handed_on(tmp_path)
 ngram 1=3
 ngram 2=2
 ngram 3=1
-ngram 4=3
+ngram 4=4
 
 \\1-grams:
 -0.5\ta\t-0.25
@@ -142,6 +142,7 @@ ngram 4=3
 -0.4\ta b c a
 -0.6\tc a b c
 -0.7\ta a a a
+-0.8\tb b c a
 
 \\end\\
 """
@@ -161,6 +162,9 @@ ngram 4=3
     assert last(a, b, c, a) == pytest.approx(-0.4)
     assert last(c, a, b, c) == pytest.approx(-0.6)
     assert last(a, a, a, a) == pytest.approx(-0.7)
+    assert last(b, b, c, a) == pytest.approx(-0.8)
+    assert last(b, b, c) == pytest.approx(-0.2)
+    assert last(b, b, b, c) == pytest.approx(-0.2)  # after what the file has not
     assert last(c, a) == pytest.approx(-0.5)  # c hands on whole
     assert last(c, a, b) == pytest.approx(-0.1)
     assert last(a, a) == pytest.approx(-0.25 - 0.5)
@@ -172,6 +176,7 @@ ngram 4=3
 def test_what_others_write_is_read(tmp_path):
     model, words = read_arpa(written(tmp_path / "small.arpa"))
     assert words == ("</s>", "a", "b", "<unk>")
+    assert model.config == {"vocab_size": 4, "order": 3, "smoothing": "arpa", "end": 0}
     assert model.order == 3
     assert model.end == 0
     a, b, unknown = 1, 2, 3

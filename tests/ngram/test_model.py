@@ -119,7 +119,7 @@ def test_a_text_begins_behind_the_end_of_another():
     assert one.initial_state(2).tolist() == [[-1, -1, -1]] * 2
     assert other.initial_state(2).tolist() == [[-1, -1, 2]] * 2
     for state in (one.initial_state(3), np.arange(9).reshape(3, 3)):
-        for rows in (slice(1, 3), [1, 2], np.array([1, 2])):
+        for rows in (slice(1, 3), [1, 2], (1, 2), np.array([1, 2])):
             assert np.array_equal(one.rows_of_state(state, rows), state[1:])
     with pytest.raises(ValueError, match=r"targets must lie in \[0, 6\), got 6"):
         one.log_probabilities([[0]], [[6]])
@@ -187,6 +187,8 @@ def test_what_lies_at_the_edge_of_a_model_is_loaded():
     assert model.config == config
     assert model.hands_on
     for name, wrong, message in [
+        ("1.codes", [0, 1, 3], "not in order"),
+        ("1.codes", [0, 2, 1], "not in order"),
         ("2.codes", [0, 9], "not in order"),
         ("2.codes", [-1, 8], "not in order"),
         ("2.codes", [3, 3], "not in order"),
@@ -196,6 +198,9 @@ def test_what_lies_at_the_edge_of_a_model_is_loaded():
     ]:
         with pytest.raises(ValueError, match=message):
             NgramLanguageModel.load(config, arrays | {name: np.array(wrong)})
+    with pytest.raises(ValueError, match="its 1-grams have the shapes"):
+        NgramLanguageModel.load(config | {"vocab_size": 3}, arrays)
+    assert NgramLanguageModel.load(config | {"order": 1}, arrays).order == 1
 
 
 @pytest.mark.parametrize(
@@ -233,10 +238,27 @@ def test_arrays_that_are_none_of_a_model_are_refused(name, broken, message):
 
 def test_the_rank_of_what_is_not_there():
     codes = np.array([2, 5])  # of three words
-    prefixes, last = np.array([0, 1, 1, -1, -2, 0, 2]), np.array([2, 2, -1, 2, 2, -2, 0])
+    prefixes, last = np.array([0, 1, 1, -1, -2, 0, 2]), np.array([2, 2, -1, 2, 2, 0, 0])
     assert find(codes, 3, prefixes, last).tolist() == [0, 1, -1, -1, -2, -2, -2]
-    assert find(codes, 3, np.array([1]), np.array([-1])).tolist() == [-1]
-    assert find(codes, 3, np.array([1]), np.array([-4])).tolist() == [-2]  # not 0 - 1
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_a_text_of_one_word(smoothing):
+    model = NgramLanguageModel.count([0], 2, order=3, smoothing=smoothing, k=0.25, end=1)
+    literal = Literal([[0]], range(2), 3, smoothing, 0.25)
+    log_p, _ = model.predict([[0]])
+    expected = [float(literal.p(word, (MARK, 0))) for word in range(2)]
+    assert np.exp(log_p[0, 0]) == pytest.approx(expected, rel=CLOSE)
+    assert NgramLanguageModel.count([0], 1, order=1).score([[0]], [[-100]])[0] == 0
+
+
+def test_a_history_of_which_nothing_is_discounted():
+    text = [0, 2, 2, 2, 3, 2, 2, 0, 2]  # n1 = 4, n2 = n3 = 1: D2 = 0, and after 0 came 2, twice
+    model = NgramLanguageModel.count(text, 4, order=2)
+    literal = Literal([text], range(4), 2, "kneser-ney")
+    log_p, _ = model.predict([[0]])
+    assert np.exp(log_p[0, 0]).tolist() == [0, 0, 1, 0]
+    assert [literal.p(word, (0,)) for word in range(4)] == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +267,7 @@ def test_the_rank_of_what_is_not_there():
         ([4, 2, 1, 1], (0.5, 1.25, 1.0)),  # Y = 1 / 2
         ([4, 2, 1, 1, 7, 8], (0.5, 1.25, 1.0)),
         ([4, 2, 1, 0], (0.5, 1.25, 3.0)),
+        ([4, 1, 1, 0], (2 / 3, 0.0, 3.0)),
         ([4, 4, 2, 2], (1 / 3, 1.5, 5 / 3)),  # Y = 1 / 3
         ([4, 2, 2, 9], USUAL_DISCOUNTS),  # D3 = -6
         ([9, 1, 9, 1], USUAL_DISCOUNTS),  # D2 = -20
