@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from npllm.generation import beam_search, generate, generate_batch
+from npllm.generation import beam_search, generate, generate_batch, largest
 from npllm.models import GPT, Llama, LSTMLanguageModel
 from npllm.sampling import Sampling
 
@@ -174,6 +174,16 @@ def log_probability(model, prompt, continuation):
     logits, _ = model.predict(np.array([[*prompt, *continuation]]))
     p = [Sampling().probabilities(row) for row in logits[0, len(prompt) - 1 : -1]]
     return float(np.sum(np.log([p[n][t] for n, t in enumerate(continuation)])))
+
+
+@given(
+    numbers=st.lists(st.sampled_from([-np.inf, -2.0, -1.0, -0.5]), min_size=1, max_size=20),
+    most=st.integers(1, 25),
+)
+def test_the_largest_are_those_of_a_stable_sort(numbers, most):
+    found = largest(np.array([numbers, numbers[::-1]]), most)
+    expected = np.argsort(-np.array(numbers + numbers[::-1]), kind="stable")[:most]
+    assert found.tolist() == expected.tolist()
 
 
 @every_model
