@@ -20,7 +20,7 @@ import numpy as np
 
 from npllm.files import replacing
 from npllm.layers.arrays import Array
-from npllm.ngram.counts import Integers, find
+from npllm.ngram.counts import UNSEEN, Integers, find
 from npllm.ngram.model import NgramLanguageModel
 from npllm.ngram.smoothing import Table
 from npllm.text import Tokenizer, WhitespaceTokenizer
@@ -288,7 +288,7 @@ def _tables(sections: list[_Section], size: int) -> list[Table]:
         ranks = np.zeros(len(words), np.int64)
         for table, word in zip(tables, words.T, strict=False):
             ranks = find(table.codes, size, ranks, word)
-        if (ranks < 0).any():
+        if (ranks == UNSEEN).any():
             raise LookupError
         codes = ranks * size + words[:, -1]
         unknown = np.isnan(log_p)

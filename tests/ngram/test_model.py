@@ -144,7 +144,7 @@ def test_rows_of_any_length_are_predicted_as_if_alone():
     [
         ({"order": 0}, "order must be at least 1, got 0"),
         ({"k": 0.0}, "k must be positive and finite, times the vocabulary too, got 0"),
-        ({"k": 1e308, "smoothing": "add-k"}, "k must be positive and finite, times the vocab"),
+        ({"k": 4e307, "smoothing": "add-k"}, "k must be positive and finite, times the vocab"),
         ({"k": np.inf}, "k must be positive and finite, times the vocabulary too, got inf"),
         ({"smoothing": "good-turing"}, "smoothing must be one of add-k, witten-bell, kneser-ney"),
         ({"ids": []}, "a text must have at least one word to be counted"),
@@ -157,6 +157,11 @@ def test_what_does_not_fit_is_refused(change, message):
     given["ids"] = np.array(given["ids"], int)
     with pytest.raises(ValueError, match=message):
         NgramLanguageModel.count(**given)
+
+
+def test_a_k_above_all_counts_leaves_nothing_but_the_uniform():
+    model = NgramLanguageModel.count([0, 1, 2], 3, order=2, smoothing="add-k", k=2.5e307)
+    assert np.exp(model.predict([[0]])[0]) == pytest.approx(np.full((1, 1, 3), 1 / 3))
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
