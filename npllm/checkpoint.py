@@ -250,9 +250,8 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{broken} is no checkpoint: it lacks {_lacking(broken)[0]}")
     if (path / "run.json").is_file():
         raise FileNotFoundError(f"{path} is a run without a checkpoint: start another one")
-    raise FileNotFoundError(
-        f"{path} holds no checkpoint of npllm: name a directory that npllm train wrote"
-    )
+    what = f"{path} holds no checkpoint of npllm" if path.exists() else f"there is no {path}"
+    raise FileNotFoundError(f"{what}: name a directory that npllm train wrote")
 
 
 def model_kind(directory: str | os.PathLike[str]) -> str | None:

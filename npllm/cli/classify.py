@@ -35,7 +35,8 @@ how much it speaks for the label: its gradient times its embedding. On a termina
 coloured, green for the label and red against it; elsewhere the weight stands behind each word.
 
 With --test the run's own texts for the end are told, beside two baselines: the most frequent label,
-and naive Bayes. --out draws which labels are taken for which.
+and naive Bayes; the file that it learned from must be as it was. --out draws which labels are taken
+for which.
 
   npllm classify runs/bag-1 --text "It was a waste of time."
   npllm classify runs/bag-1 < lines.txt

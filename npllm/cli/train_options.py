@@ -117,7 +117,8 @@ def given(options: argparse.Namespace, kind: type[RunOptions]) -> dict[str, Any]
     for name, value in named.items():
         owners = _options()[name]
         if kind.TASK not in owners:
-            raise ValueError(f"{flag_of(name)} has no effect with {kind.TASK}")
+            takers = " or ".join(f"--task {task}" for task in owners)
+            raise ValueError(f"{flag_of(name)} has no effect with {kind.TASK}: it is for {takers}")
         choices = {task: own.metadata["choices"] for task, own in owners.items()}
         if not choices[kind.TASK] or value in choices[kind.TASK]:
             continue

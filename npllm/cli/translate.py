@@ -23,13 +23,14 @@ from npllm.training.workers import Workers, usual_workers
 AT_A_TIME = 8  # texts of a worker
 
 _DESCRIPTION = """\
-Translate, with a run of npllm train --task translation: --text, or the input line by line.
+Translate, with a run of npllm train --task translation: --text, or the input line by line. A line
+that is empty or longer than the model reads ends it; what was translated before it is written.
 
 The likeliest translation is searched, --beams at a time; 1 takes the likeliest word each time. With
 --test the run's own pairs for the end are translated and measured by BLEU and chrF, beside the
 source taken as its own translation, and beside the translation of the pair that is nearest among
-those learned from. That needs sacrebleu: pip install '.[translate]' in npllm's checkout, or pip
-install sacrebleu.
+those learned from; the files that it learned from must be as they were. That needs sacrebleu: pip
+install '.[translate]' in npllm's checkout, or pip install sacrebleu.
 
   npllm translate runs/transformer-1 --text "In the beginning"
   npllm translate runs/transformer-1 < lines.txt
@@ -42,7 +43,13 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "translate", "translate a text", _DESCRIPTION, _run)
     parser.add_argument("directory", metavar="DIR", help="a run of npllm train")
     add_texts(parser)
-    parser.add_argument("--beams", type=positive, default=4, metavar="N", help="(default: 4)")
+    parser.add_argument(
+        "--beams",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="translations that the search keeps at a time (default: 4)",
+    )
     parser.add_argument("--test", action="store_true", help="measure, with the pairs for the end")
     parser.add_argument(
         "--show", type=positive, metavar="N", help="translations that --test shows (default: 10)"

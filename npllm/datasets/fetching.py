@@ -47,7 +47,8 @@ def fetch(name: str, tell: Callable[[str], object] = print) -> Path:
 
     Args:
         name: a key of the catalogue.
-        tell: is told the command before it is run.
+        tell: is told the command before it is run, and that what it brought is read, which may take
+            a minute.
 
     Raises:
         OSError: the folder cannot be written.
@@ -71,6 +72,7 @@ def fetch(name: str, tell: Callable[[str], object] = print) -> Path:
         if line:
             tell(shlex.join(line))
             _run(line, packages)
+            tell("reading what it brought")
         try:
             _unpack(packages)
             _write(data_set, data_set.read(packages / "unpacked"), made)

@@ -122,7 +122,9 @@ def check_length(tokens: int, context: int | None) -> None:
     if tokens == 0:
         raise ValueError("the text must hold at least one token, got none")
     if context is not None and tokens > context:
-        raise ValueError(f"the model has {context} positions, and the text {tokens} tokens")
+        raise ValueError(
+            f"the model has {context} positions, and the text {tokens} tokens: shorten it"
+        )
     if tokens > MOST_TOKENS:
         raise ValueError(f"the page has room for {MOST_TOKENS} tokens, and the text has {tokens}")
 

@@ -205,7 +205,9 @@ class TransformerTranslator(Translator[SourceState, Array, EncoderCache, HiddenC
         rows, ends = checked_rows(source, lengths, c["source_size"])
         steps = rows.shape[1]
         if steps > self.context:
-            raise ValueError(f"the model has {self.context} positions, and the text {steps} tokens")
+            raise ValueError(
+                f"the model has {self.context} positions, and the text {steps} tokens: shorten it"
+            )
         x, tokens = embedding_forward(rows, p["source.weight"][: c["source_size"]])
         where, positions = embedding_forward(np.arange(steps), p["source_position.weight"])
         x, dropped = dropout_forward(x + where, p=rate, rng=rng)

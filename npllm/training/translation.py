@@ -89,11 +89,18 @@ class TranslationOptions(RunOptions):
 
     def located(self) -> TranslationOptions:
         """Return the options with absolute paths: a run will be resumed from anywhere."""
-        if (self.data is None) == (self.source is None) or (self.source is None) != (
-            self.target is None
-        ):
+        if (self.source is None) != (self.target is None):
             raise ValueError(
-                "name a table, data=FILE, or two files of lines, source=FILE and target=FILE"
+                "source=FILE and target=FILE go together: name the texts and their translations"
+            )
+        if self.data is None and self.source is None:
+            raise ValueError(
+                "name a table or a data set, data=NAME, or two files of lines, source=FILE and "
+                "target=FILE"
+            )
+        if self.data is not None and self.source is not None:
+            raise ValueError(
+                f"data={self.data} has both languages: leave out it, or source and target"
             )
         paths = {name: getattr(self, name) for name in ("data", "source", "target")}
         if self.data is not None:

