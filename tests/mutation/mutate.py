@@ -37,7 +37,7 @@ pytest_add_cli_args_test_selection =
 """
 ENVIRONMENT = {
     "NPLLM_REQUIRE_ORACLE": "1",
-    "HYPOTHESIS_PROFILE": "npllm",  # the same examples each time
+    "HYPOTHESIS_PROFILE": "ci",  # the same examples each time
     "OPENBLAS_NUM_THREADS": "1",  # mutants run side by side
     "OMP_NUM_THREADS": "1",
 }
