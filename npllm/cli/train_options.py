@@ -33,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser, of_writing: argparse.Action) ->
         parser: the command's.
         of_writing: an option that has an effect with the usual task alone.
     """
+    options = _options()
     actions: dict[str, argparse.Action] = {}
 
     class Task(argparse.Action):
@@ -49,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser, of_writing: argparse.Action) ->
     def tell(task: str) -> None:
         of_writing.help = how if task == USUAL else argparse.SUPPRESS
         for name, action in actions.items():
-            own = _options()[name].get(task)
+            own = options[name].get(task)
             action.help = argparse.SUPPRESS if own is None else with_flags(_help(own), flags)
             if own is not None and own.metadata["choices"]:
                 action.metavar = f"{{{','.join(own.metadata['choices'])}}}"
@@ -65,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser, of_writing: argparse.Action) ->
     for kind in TASKS.values():
         hints |= typing.get_type_hints(kind)
     flags = {name: flag_of(name) for name in hints}
-    for name, owners in _options().items():
+    for name, owners in options.items():
         group = groups[next(iter(owners.values())).metadata["group"]]
         read_as = _kind(name, hints[name])
         actions[name] = group.add_argument(flags[name], dest=name, **read_as)
@@ -113,16 +114,17 @@ def given(options: argparse.Namespace, kind: type[RunOptions]) -> dict[str, Any]
     Raises:
         ValueError: one is another task's, or has a value that only another task knows.
     """
-    named = {name: v for name in _options() if (v := getattr(options, name)) is not None}
+    known = _options()
+    named = {name: v for name in known if (v := getattr(options, name)) is not None}
     for name, value in named.items():
-        owners = _options()[name]
+        owners = known[name]
         if kind.TASK not in owners:
             takers = " or ".join(f"--task {task}" for task in owners)
             raise ValueError(f"{flag_of(name)} has no effect with {kind.TASK}: it is for {takers}")
         choices = {task: own.metadata["choices"] for task, own in owners.items()}
         if not choices[kind.TASK] or value in choices[kind.TASK]:
             continue
-        takers = " or ".join(f"--task {task}" for task, known in choices.items() if value in known)
+        takers = " or ".join(f"--task {task}" for task, own in choices.items() if value in own)
         if takers:
             raise ValueError(f"{flag_of(name)} {value} goes with {takers}, not with {kind.TASK}")
         options.parser.error(f"argument {flag_of(name)}: {no_such(value, choices[kind.TASK])}")

@@ -100,7 +100,7 @@ class TranslationOptions(RunOptions):
             )
         if self.data is not None and self.source is not None:
             raise ValueError(
-                f"data={self.data} has both languages: leave out it, or source and target"
+                f"data={self.data} has both languages: leave it out, or source and target"
             )
         paths = {name: getattr(self, name) for name in ("data", "source", "target")}
         if self.data is not None:

@@ -199,7 +199,7 @@ def test_options_that_do_not_fit(options, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": "x.tsv"}, "data=x.tsv has both languages: leave out it, or source and target"),
+        ({"data": "x.tsv"}, "data=x.tsv has both languages: leave it out, or source and target"),
         ({"target": None}, "source=FILE and target=FILE go together"),
         ({"source": None, "target": None}, "name a table or a data set, data=NAME, or two files"),
         ({"label_smoothing": 1.0}, "label_smoothing must"),
