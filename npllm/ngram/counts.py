@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from npllm.layers.arrays import tally
+
 Integers = npt.NDArray[np.int64]
 
 NONE = -1  # in the place of a word, or of a rank, where a text has not begun
@@ -49,8 +51,8 @@ def find(codes: Integers, words: int, prefixes: Integers, last: Integers) -> Int
     >>> find(np.array([1, 5]), 3, np.array([0, 1, 1, NONE]), np.array([1, 2, 0, 2])).tolist()
     [0, 1, -2, -1]
     """
-    wanted = prefixes * words + last
-    ranks = np.searchsorted(codes, wanted)
+    wanted = prefixes * np.int64(words) + last
+    ranks = np.searchsorted(codes, wanted).astype(np.int64)
     found = ranks < len(codes)  # and no code is below 0
     found[found] = codes[ranks[found]] == wanted[found]
     ranks[~found] = UNSEEN
@@ -73,8 +75,8 @@ def count(ids: Integers, words: int, order: int) -> list[Grams]:
     ([2, 1, 1], [1, 3, 6])
     """
     mark = words - 1
-    everywhere = np.arange(words)
-    counts = np.bincount(ids)  # the mark is among them, the highest
+    everywhere = np.arange(words, dtype=np.int64)
+    counts = tally(ids).astype(np.int64)  # the mark is among them, the highest
     grams = [Grams(everywhere, counts, np.zeros(words, np.int64), everywhere == mark)]
     inside = ids[1:] != mark  # has the word before it in its sentence
     ranks = ids
@@ -82,13 +84,13 @@ def count(ids: Integers, words: int, order: int) -> list[Grams]:
         prefixes = np.where(inside, ranks[:-1], NONE)
         there = np.flatnonzero(prefixes >= 0)
         codes, first, inverse, counts = np.unique(
-            prefixes[there] * words + ids[1:][there],
+            prefixes[there] * np.int64(words) + ids[1:][there],
             return_index=True,
             return_inverse=True,
             return_counts=True,
         )
         suffixes = ranks[1:][there[first]]
         grams.append(Grams(codes, counts, suffixes, grams[-1].initial[codes // words]))
-        ranks = np.full(len(ids), NONE)
+        ranks = np.full(len(ids), NONE, np.int64)
         ranks[1:][there] = inverse
     return grams

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, tally
 from npllm.ngram.counts import Grams, Integers
 
 SMOOTHINGS = ("add-k", "witten-bell", "kneser-ney")
@@ -89,7 +89,7 @@ def adjusted(grams: list[Grams], order: int) -> Integers:
     own = grams[order - 1]
     if order == len(grams):
         return own.counts
-    different = np.bincount(grams[order].suffixes, minlength=len(own.codes))
+    different = tally(grams[order].suffixes, size=len(own.codes))
     return np.where(own.initial, own.counts, different)
 
 
@@ -100,7 +100,7 @@ def add_k(
 
     b(h) = k V / (c(h) + k V) goes to the uniform distribution at once.
     """
-    total = np.bincount(prefixes, counts, histories) + k * predicted
+    total = tally(prefixes, counts, histories) + k * predicted
     return counts / total[prefixes], k * predicted / total
 
 
@@ -110,8 +110,8 @@ def witten_bell(counts: Integers, prefixes: Integers, histories: int) -> tuple[A
     With T(h) different words after h, f = c(h w) / (c(h) + T(h)), b = T(h) / (c(h) + T(h)): a word
     is as likely to be new as new ones have been frequent.
     """
-    total = np.bincount(prefixes, counts, histories)
-    different = np.bincount(prefixes, counts > 0, histories)
+    total = tally(prefixes, counts, histories)
+    different = tally(prefixes, counts > 0, histories)
     whole = total + different
     return counts / whole[prefixes], _left(different, whole)
 
@@ -124,8 +124,8 @@ def kneser_ney(counts: Integers, prefixes: Integers, histories: int) -> tuple[Ar
     """
     discount = np.array([0.0, *discounts(counts)])
     taken = discount[np.minimum(counts, 3)]
-    total = np.bincount(prefixes, counts, histories)
-    left = np.bincount(prefixes, taken, histories)
+    total = tally(prefixes, counts, histories)
+    left = tally(prefixes, taken, histories)
     return (counts - taken) / total[prefixes], _left(left, total)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, tally
 from npllm.text.tokenizers import Ids
 
 
@@ -18,7 +18,7 @@ def majority(classes: Ids, size: int) -> Array:
         size: C.
     """
     with np.errstate(divide="ignore"):
-        return np.log(np.bincount(classes, minlength=size) / len(classes))
+        return np.log(tally(classes, size=size) / len(classes))
 
 
 class NaiveBayes:
@@ -43,7 +43,7 @@ class NaiveBayes:
         self._log_prior = majority(classes, size)
         lengths = [len(text) for text in texts]
         pairs = np.repeat(classes, lengths) * vocab_size + np.concatenate(texts)
-        counts = np.bincount(pairs, minlength=size * vocab_size).reshape(size, vocab_size)
+        counts = tally(pairs, size=size * vocab_size).reshape(size, vocab_size)
         totals = counts.sum(axis=1, keepdims=True) + vocab_size
         self._log_p = np.log((counts + 1) / totals)  # (C, V)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from npllm.datasets import find
 from npllm.files import Json
 from npllm.layers import log_softmax_forward
-from npllm.layers.arrays import Array
+from npllm.layers.arrays import Array, tally
 from npllm.models import CLASSIFIERS, AnyClassifier
 from npllm.text.labelled import (
     Cleaned,
@@ -271,7 +271,7 @@ def told(log_p: Array, classes: Ids) -> Results:
     """Return how well log p (N, C) tells the classes (N,)."""
     size = log_p.shape[-1]
     pairs = classes * size + log_p.argmax(axis=-1)
-    confusion = np.bincount(pairs, minlength=size * size).reshape(size, size)
+    confusion = tally(pairs, size=size * size).reshape(size, size)
     return Results(-float(log_p[np.arange(len(classes)), classes].mean()), confusion)
 
 

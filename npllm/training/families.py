@@ -7,8 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,6 +56,10 @@ def measure(names: Sequence[str], text: str, threads: int) -> list[Measured]:
         ValueError: one cannot score the text.
         ChildProcessError: a process was killed.
     """
+    # a Python without processes can still import what is here
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
     found = []
     for name in names:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
