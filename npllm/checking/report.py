@@ -30,7 +30,7 @@ class Comparison:
 
     Attributes:
         method: "complex step", "central difference", "fourth order" or "Richardson".
-        error: |analytic - numeric| there, relative to the argument's largest gradient; for a
+        error: ``|analytic - numeric|`` there, relative to the argument's largest gradient; for a
             direction, to its norm; 0 where both are zero but for rounding.
         tolerance: the largest error that passes.
         rounding: the error that rounding alone can make of the numeric value; that passes too.

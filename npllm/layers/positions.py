@@ -59,7 +59,7 @@ def alibi_slopes(heads: int) -> Array:
 def alibi_bias(
     heads: int, tq: int, tk: int, offset: int = 0, dtype: npt.DTypeLike = np.float64
 ) -> Array:
-    """Return attention's bias -slope |t + offset - s| for query t and key s.
+    """Return attention's bias ``-slope |t + offset - s|`` for query t and key s.
 
     Args:
         heads: N.

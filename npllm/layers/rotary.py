@@ -119,7 +119,7 @@ def _yarn(
         raise ValueError(f"the yarn scaling of rotary positions needs a base above 1, got {base}")
 
     def pair_of(turns: float) -> float:
-        """Return the pair, counted in features, that turns so often within the old context."""
+        """Return which pair, from 0, turns so often within the old context."""
         context = options["original_max_position_embeddings"]
         return width * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(base))
 
