@@ -1,0 +1,164 @@
+"""The site: Sphinx for each language, a search index, the browser's Python, pages of sources."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import TextLexer, guess_lexer_for_filename
+from pygments.util import ClassNotFound
+
+from docs.book import licences, notebooks
+from docs.book.materials import BOOK, KATEX, assemble
+from docs.book.pages import DOCS, LANGUAGES, ROOT
+from docs.book.policy import without_inline
+
+SPHINX_NAMES = {"en": "en", "zh": "zh_CN"}
+FRONT = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>npllm</title>
+<meta http-equiv="refresh" content="0; url=en/index.html">
+<p><a href="en/index.html">English</a> <a href="zh/index.html" lang="zh-CN">中文</a></p></html>
+"""
+SOURCE_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{path}</title><link rel="stylesheet" href="{up}source.css"></head>
+<body><p><a href="{up}../en/index.html">npllm</a> · {path}</p>
+{body}</body></html>
+"""
+
+
+SOURCE_SHEET = """:root { color-scheme: light dark; }
+body { font-family: sans-serif; margin: 1rem; }
+pre { overflow-x: auto; }
+.linenos a, .linenos { color: inherit; opacity: 0.5; text-decoration: none; }
+"""
+
+
+def build(out: Path) -> None:
+    """Make the site in ``out``, which is replaced as a whole once all of it is there."""
+    with tempfile.TemporaryDirectory() as room:
+        made = Path(room, "site")
+        made.mkdir()
+        (made / "index.html").write_text(FRONT, encoding="utf-8")
+        static = _static(Path(room, "static"))
+        for language in LANGUAGES:
+            _sphinx(language, made / language, Path(room), static)
+        _sources(made)
+        shutil.copytree(
+            BOOK / "live",
+            made / "live",
+            ignore=shutil.ignore_patterns("*.py", "scipy", "__pycache__"),
+        )
+        assemble(made / "live" / "python")
+        licences.write(made / "licences")
+        notebooks.write(made / "notebooks")
+        without_inline(made)
+        pagefind = [
+            sys.executable,
+            "-m",
+            "pagefind",
+            "--site",
+            str(made),
+            "--glob",
+            "{en,zh}/*.html",
+        ]
+        done = subprocess.run(pagefind, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        if out.exists():
+            shutil.rmtree(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made, out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{out}: {len(list(out.rglob('*.html')))} pages, {size / 1e6:.0f} MB")
+
+
+def _static(folder: Path) -> Path:
+    """Return a folder with what KaTeX's formulas need of it."""
+    fonts = folder / "katex" / "fonts"
+    fonts.mkdir(parents=True)
+    shutil.copy(KATEX / "katex.min.css", fonts.parent)
+    for font in (KATEX / "fonts").glob("*.woff2"):  # which every browser of today reads
+        shutil.copy(font, fonts)
+    return folder
+
+
+def _sphinx(language: str, out: Path, room: Path, static: Path) -> None:
+    locale = room / "locale"
+    if not locale.exists():
+        shutil.copytree(BOOK / "locale", locale)
+        compile_command = [
+            "-m",
+            "babel.messages.frontend",
+            "-q",
+            "compile",
+            "-d",
+            str(locale),
+            "-D",
+            "sphinx",
+        ]
+        subprocess.run([sys.executable, *compile_command], check=True)
+    name = SPHINX_NAMES[language]
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    command += ["-c", str(BOOK), "-d", str(room / f"doctrees-{language}"), "-D", f"language={name}"]
+    command += ["-D", f"locale_dirs={locale}", "-D", f"katex={KATEX / 'katex.min.js'}"]
+    command += ["-D", f"html_static_path={BOOK / 'static'},{static}"]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    subprocess.run(
+        [*command, str(DOCS / language), str(out)], check=True, env=environment, cwd=ROOT
+    )
+    shutil.rmtree(out / ".doctrees", ignore_errors=True)
+    for rest in (".buildinfo", "objects.inv"):
+        (out / rest).unlink(missing_ok=True)
+
+
+def _sources(made: Path) -> None:
+    """Write a page for each file that some page links to; that of a folder lists its files."""
+    linked = set()
+    for language in LANGUAGES:
+        for page in (made / language).glob("*.html"):
+            text = page.read_text(encoding="utf-8")
+            linked |= {
+                ROOT / path for path in re.findall(r'href="\.\./source/([^"#]+)\.html', text)
+            }
+    for folder in [path for path in linked if path.is_dir()]:
+        linked |= set(folder.glob("*.py"))
+    target = made / "source"
+    for path in sorted(linked):
+        name = path.relative_to(ROOT).as_posix()
+        page = target / f"{name}.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        body = _listing(path) if path.is_dir() else _highlighted(path)
+        filled = SOURCE_PAGE.format(path=html.escape(name), up="../" * name.count("/"), body=body)
+        page.write_text(filled, encoding="utf-8")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    light = HtmlFormatter().get_style_defs(".highlight")
+    sheet = f"{SOURCE_SHEET}{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+    (target / "source.css").write_text(sheet, encoding="utf-8")
+
+
+def _listing(folder: Path) -> str:
+    files = [path.name for path in sorted(folder.glob("*.py"))]
+    links = "".join(f'<li><a href="{folder.name}/{name}.html">{name}</a></li>\n' for name in files)
+    return f"<ul>\n{links}</ul>"
+
+
+def _highlighted(path: Path) -> str:
+    """Return a file as HTML; its line n has the anchor Ln."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        lexer = guess_lexer_for_filename(path.name, text)
+    except ClassNotFound:
+        lexer = TextLexer()
+    shown = highlight(
+        text, lexer, HtmlFormatter(linenos="inline", lineanchors="L", anchorlinenos=True)
+    )
+    return shown.replace('"L-', '"L').replace("#L-", "#L")
