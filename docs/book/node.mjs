@@ -10,8 +10,7 @@ globalThis.fetch = (address) => {
 };
 const pages = JSON.parse(readFileSync(0, "utf8"));
 const { loadPyodide } = await import(pathToFileURL(folder + "pyodide.mjs"));
-const python = await loadPyodide({ indexURL: folder });
-await python.loadPackage("numpy", { messageCallback: () => {} });
+const python = await loadPyodide({ indexURL: folder, packages: ["numpy"], stdout: () => {} });
 const archive = new Uint8Array(readFileSync(folder + "npllm.zip"));
 python.unpackArchive(archive, "zip", { extractDir: "/npllm" });
 const live = python.runPython("import sys; sys.path.insert(0, '/npllm'); import live; live");

@@ -10,8 +10,11 @@ from pathlib import Path
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' data:"
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-# Sphinx's words for its own search, which is not used, come with a rule that is evaluated
-TRANSLATIONS = re.compile(r"<script src=\"[^\"]*translations\.js[^\"]*\"></script>")
+# what Sphinx's own search needs, which is not used; its translations would be evaluated
+UNUSED = re.compile(
+    r"<script src=\"[^\"]*(?:translations|doctools|documentation_options|sphinx_highlight)"
+    r"\.js[^\"]*\"></script>"
+)
 SHEET = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 TAG = re.compile(r"<[a-zA-Z][^<>]*? style=\"[^\"]*\"[^<>]*>")
 STYLE = re.compile(r" style=\"([^\"]*)\"")
@@ -32,7 +35,7 @@ def without_inline(site: Path) -> None:
             (folder / name).write_text(content, encoding="utf-8")
             return f"{up}inline/{name}"  # noqa: B023 - called within the loop's turn
 
-        text = TRANSLATIONS.sub("", text)
+        text = UNUSED.sub("", text)
         text = SCRIPT.sub(lambda m: f'<script src="{moved(m[1], ".js")}"></script>', text)
         text = SHEET.sub(lambda m: f'<link rel="stylesheet" href="{moved(m[1], ".css")}">', text)
         text, styled = TAG.subn(lambda m: _with_class(m[0], rules), text)

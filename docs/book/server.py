@@ -15,6 +15,7 @@ from docs.book.policy import POLICY
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Files with the right types, and the policy."""
 
+    protocol_version = "HTTP/1.1"  # one connection for a page's many files
     extensions_map = {  # noqa: RUF012 - as the base class has it
         **http.server.SimpleHTTPRequestHandler.extensions_map,
         ".mjs": "text/javascript",

@@ -69,6 +69,8 @@ def build(out: Path) -> None:
             str(made),
             "--glob",
             "{en,zh}/*.html",
+            "--exclude-selectors",
+            ".headerlink",
         ]
         done = subprocess.run(pagefind, capture_output=True, text=True)
         if done.returncode:

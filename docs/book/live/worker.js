@@ -25,10 +25,9 @@ async function countBytes() {
 
 async function start() {
   await countBytes();
-  const python = await loadPyodide({ indexURL: folder });
-  await python.loadPackage("numpy", { messageCallback: () => {} });
-  const archive = await (await self.fetch(folder + "npllm.zip")).arrayBuffer();
-  python.unpackArchive(archive, "zip", { extractDir: "/npllm" });
+  const archive = self.fetch(folder + "npllm.zip").then((response) => response.arrayBuffer());
+  const python = await loadPyodide({ indexURL: folder, packages: ["numpy"] });
+  python.unpackArchive(await archive, "zip", { extractDir: "/npllm" });
   return python.runPython("import sys; sys.path.insert(0, '/npllm'); import live; live");
 }
 
