@@ -13,7 +13,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from docs.book.licences import shipped
-from docs.book.pages import ROOT, SOURCE, cells, run, source_of
+from docs.book.pages import ROOT, SOURCE, cells, run, source_of, without_line_ends
 
 log = logging.getLogger(__name__)
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
@@ -45,6 +45,8 @@ def _prepare(app: Sphinx, docname: str, content: list[str]) -> None:
     """Rewrite what Markdown cannot say to Sphinx."""
     path = Path(app.env.doc2path(docname))
     text = SOURCE.sub(r"```{source} \g<module>:\g<name>\n```", content[0])
+    if path.parent.name == "zh":
+        text = without_line_ends(text)
     if path.stem == "index":
         text = "".join(_part(part) for part in re.split(r"^(?=## )", text, flags=re.MULTILINE))
     text = ANCHOR.sub(r"(\g<1>)=", text)
@@ -53,7 +55,7 @@ def _prepare(app: Sphinx, docname: str, content: list[str]) -> None:
 
 def _part(text: str) -> str:
     """Return a part of the index, the pages that it links to added to the table of contents."""
-    names = re.findall(r"\]\((\w+)\.md\)", text)
+    names = re.findall(r"\]\((\w+)\.md\)", text) if text.startswith("## ") else []
     title = text.splitlines()[0].lstrip("# ")
     listed = "\n".join(names)
     return (

@@ -9,7 +9,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from docs.book.pages import LANGUAGES, SOURCE, cells, pages, source_of
+from docs.book.pages import LANGUAGES, SOURCE, cells, pages, source_of, without_line_ends
 
 FOLDED = re.compile(r"</?details[^>]*>\n*|<summary>(.*?)</summary>")
 
@@ -19,7 +19,7 @@ def notebook(page: Path) -> nbformat.NotebookNode:
     text = page.read_text(encoding="utf-8")
     found, at = [], 0
     for cell in [*cells(text), None]:
-        prose = _prose(text[at : None if cell is None else cell.start])
+        prose = _prose(text[at : None if cell is None else cell.start], page.parent.name == "zh")
         if prose:
             found.append(new_markdown_cell(prose))
         if cell is not None:
@@ -31,11 +31,13 @@ def notebook(page: Path) -> nbformat.NotebookNode:
     return new_notebook(cells=found, metadata=kernel)
 
 
-def _prose(text: str) -> str:
+def _prose(text: str, chinese: bool) -> str:
     def full(match: re.Match[str]) -> str:
         source = source_of(match["module"], match["name"])
         return f"{match[0]}\n\n```python\n{source.text}```"
 
+    if chinese:
+        text = without_line_ends(text)
     unfolded = FOLDED.sub(lambda m: f"**{m[1]}**" if m[1] else "", text)
     return SOURCE.sub(full, unfolded).strip()
 

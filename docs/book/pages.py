@@ -34,6 +34,12 @@ SOURCE = re.compile(
     r"^\[`(?P<module>npllm[\w.]*):(?P<name>[\w.]+)`\]\((?P<path>[^)]+)\)$", re.MULTILINE
 )
 
+# an end of a line between two Chinese characters, or after a mark, that begins no list or table
+LINE_END = re.compile(
+    r"(?<=[\u4e00-\u9fff])\n *(?=[\u4e00-\u9fff\uff08\u201c])"
+    r"|(?<=[\u3001\u3002\uff01\uff09\uff0c\uff1a\uff1b\uff1f\u201d])\n *(?=[^\s*|#<`\d\-[!])"
+)
+
 
 class Cell(NamedTuple):
     """A block of Python on a page.
@@ -83,6 +89,17 @@ def cells(text: str) -> list[Cell]:
         else:
             found.append(Cell(match["source"], role, match["output"], *match.span()))
     return found
+
+
+def without_line_ends(text: str) -> str:
+    r"""Return a Chinese page without the line ends that a browser would show as spaces.
+
+    >>> ascii(without_line_ends("\u7532\n\u4e59\u3002\n$x$\n\n* \u7532"))
+    "'\\u7532\\u4e59\\u3002$x$\\n\\n* \\u7532'"
+    """
+    blocks = re.split(r"(^```.*?^```$|^\$\$$.*?^\$\$$)", text, flags=re.MULTILINE | re.DOTALL)
+    blocks[::2] = [LINE_END.sub("", block) for block in blocks[::2]]
+    return "".join(blocks)
 
 
 class _Teller(io.TextIOBase):

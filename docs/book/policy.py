@@ -52,7 +52,7 @@ def _with_class(tag: str, rules: dict[str, str]) -> str:
     """Return a tag, its style told by a class."""
     style = STYLE.search(tag)
     assert style is not None
-    name = rules.setdefault(style[1], f"s{len(rules)}")
+    name = rules.setdefault(style[1], f"inline-{len(rules)}")
     tag = STYLE.sub("", tag, count=1)
     if CLASS.search(tag):
         return CLASS.sub(rf' class="\1 {name}"', tag, count=1)
