@@ -80,9 +80,9 @@ def visit(site: Path, pictures: Path | None) -> list[str]:
 
 
 def _chromium(playwright: Playwright, *more: str) -> Browser:
-    return playwright.chromium.launch(
-        executable_path="/usr/bin/chromium", args=["--no-sandbox", *more]
-    )
+    # one that is installed, else Playwright's own
+    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    return playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *more])
 
 
 def _open_all(told: Visit, browser: Browser, screen: str, names: list[str]) -> None:

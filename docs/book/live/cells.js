@@ -4,8 +4,28 @@
   const base = new URL(".", document.currentScript.src);
   const chinese = document.documentElement.lang.startsWith("zh");
   const say = chinese
-    ? { run: "运行", stop: "停止", reset: "还原", load: "正在载入 Python（约 9 MB，只需一次）", wait: "运行中", stopped: "已停止；变量都已丢弃。", above: "上方有一个单元出错，先看它。", error: "Python 无法启动：" }
-    : { run: "Run", stop: "Stop", reset: "Reset", load: "Loading Python (about 9 MB, once)", wait: "Running", stopped: "Stopped; all variables are gone.", above: "A cell above failed: look there first.", error: "Python did not start: " };
+    ? {
+        run: "运行",
+        stop: "停止",
+        reset: "还原",
+        load: "正在载入 Python（约 10 MB，只需一次）",
+        wait: "运行中",
+        stopped: "已停止；变量都已丢弃。",
+        above: "上方有一个单元出错，先看它。",
+        error: "Python 无法启动：",
+        file: "请通过服务器打开本页：python -m docs.book serve",
+      }
+    : {
+        run: "Run",
+        stop: "Stop",
+        reset: "Reset",
+        load: "Loading Python (about 10 MB, once)",
+        wait: "Running",
+        stopped: "Stopped; all variables are gone.",
+        above: "A cell above failed: look there first.",
+        error: "Python did not start: ",
+        file: "open this page through a server: python -m docs.book serve",
+      };
   if (typeof WebAssembly !== "object") return; // the outputs of the build remain
 
   let worker = null, next = 0;
@@ -14,7 +34,12 @@
 
   function python() {
     if (worker) return worker;
-    worker = new Worker(new URL("worker.js", base), { type: "module" });
+    try {
+      worker = new Worker(new URL("worker.js", base), { type: "module" });
+    } catch (error) {
+      end(say.error + (location.protocol === "file:" ? say.file : error.message));
+      return null;
+    }
     worker.onmessage = ({ data }) => {
       if ("progress" in data) return waiting.forEach((one) => one.progress(data.progress));
       waiting.get(data.id)?.done(data);
@@ -37,7 +62,7 @@
     const id = next++;
     return new Promise((done) => {
       waiting.set(id, { done, progress });
-      python().postMessage({ id, source });
+      python()?.postMessage({ id, source });
     });
   }
 
@@ -48,8 +73,11 @@
       this.written = this.code.innerHTML;
       this.ran = false;
       this.isAnswer = element.classList.contains("answer");
-      this.code.contentEditable = "plaintext-only";
-      if (this.code.contentEditable !== "plaintext-only") this.code.contentEditable = "true";
+      try {
+        this.code.contentEditable = "plaintext-only";
+      } catch {
+        this.code.contentEditable = "true"; // an older browser
+      }
       this.code.spellcheck = false;
       this.code.setAttribute("role", "textbox");
       this.code.setAttribute("aria-multiline", "true");
