@@ -58,6 +58,8 @@ class ArgumentCheck:
         self.steps = precision_of(pair.dtype).steps
         self.nearby = Neighbourhood(pair, self.v, dy, limits)
         self.background = 0.0
+        # the same where it moves all of them
+        self.whole = ROUNDING * pair.eps * mass_of(self.v, [a for _, a in leaves(y)])
         # a result that is rounded more coarsely than the arguments has corners everywhere
         self.coarse = any(
             is_float(a) and a.dtype.itemsize < pair.dtype.itemsize for _, a in leaves(y)
@@ -146,8 +148,10 @@ class ArgumentCheck:
         floor = float(rounding.max(initial=0))
         # below this a derivative is zero but for rounding; unless the complex step says otherwise
         background = self.background
-        if 0 < np.abs(numeric).max() <= background and method == "complex":
-            background = 0.0 if self.nearby.holds(name, directions, numeric) else background
+        if method == "complex" and np.abs(numeric).max() <= self.whole:
+            # of terms that cancel little may be left to be seen moving, or nothing
+            small = numeric.any() and self.nearby.holds(name, directions, numeric)
+            background = 0.0 if small else self.whole
         comparison, zero = self._worst(method, gradient, directions, numeric, floor, background)
         if not comparison.passed and method == "central":
             floor = self._extrapolate(name, gradient, directions, numeric, floor)

@@ -19,6 +19,8 @@ from npllm.checking.trees import Array, leaves, map_leaves
 GENTLER = tuple(2.0**-n for n in (1, 2, 3, 4, 6, 9))
 # There even an RMS norm with an epsilon of 2e-16 is more than the sign of its argument.
 GENTLEST = 2.0**-28
+# How many points nearby are asked whether a derivative is small, or rounding.
+NEARBY = 16
 # What remains of a layer's intermediate numbers, in units of eps, where they cancel.
 CANCELLED = 2**9
 
@@ -124,9 +126,13 @@ class Neighbourhood:
         return False
 
     def holds(self, name: str, directions: Sequence[Direction], numeric: Array) -> bool:
-        """Whether the complex step gives nearly the same nearby: small, but no rounding."""
+        """Whether the complex step gives nearly the same nearby: small, but no rounding.
+
+        What remains of terms that cancel is a few units of the last place, and may well be as many
+        at a point nearby; at ``NEARBY`` of them it is not.
+        """
         rng, largest = np.random.default_rng(4), float(np.abs(numeric).max())
-        for _ in range(2):
+        for _ in range(NEARBY):
             try:
                 _, there = self.at(_nudged(self.pair.args, rng), "complex", name, directions)
             except Exception:  # a point outside the layer's domain tells nothing

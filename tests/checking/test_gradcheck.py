@@ -9,6 +9,7 @@ import pytest
 
 from npllm.checking import GradcheckReport, gradcheck
 from npllm.layers import softmax_backward, softmax_forward
+from npllm.layers.arrays import unbroadcast
 
 
 def square(x: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -189,6 +190,36 @@ def test_a_large_argument_is_checked_as_strictly_as_a_small_one() -> None:
         x = np.random.default_rng(0).normal(size=(size, size))
         report = gradcheck(square, backward, [x], methods=("central",), samples=10)
         assert report.worst.worst.error > 5e-6
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1,), ()])
+def test_what_shifts_a_softmax_has_a_gradient_of_zero(shape: tuple[int, ...]) -> None:
+    # in exact arithmetic; here a few units of the last place, and by chance none, may remain
+    def forward(x: np.ndarray, b: np.ndarray) -> Any:
+        e = np.exp(x + b - (x + b).real.max(axis=-1, keepdims=True))
+        y = e / e.sum(axis=-1, keepdims=True)
+        return y, y
+
+    def backward(dy: np.ndarray, y: np.ndarray) -> Any:
+        dx = y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+        return dx, unbroadcast(dx, shape)
+
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        report = gradcheck(forward, backward, [rng.normal(size=(3, 5)), rng.normal(size=shape)])
+        assert report, report
+
+
+@pytest.mark.parametrize("function", [np.sin, np.positive])
+def test_a_small_gradient_beside_a_large_result_is_compared(function: Any) -> None:
+    slope = 1e-18  # of what is added to 1, where the last place is 2e-16
+
+    def forward(x: np.ndarray) -> Any:
+        return 1 + slope * function(x), np.cos(x) if function is np.sin else np.ones_like(x)
+
+    x = np.array([0.3, 1.0, -0.4])
+    assert gradcheck(forward, lambda dy, c: slope * c * dy, x)
+    assert not gradcheck(forward, lambda dy, c: 2 * slope * c * dy, x)
 
 
 def test_a_gradient_that_cancels_to_rounding_passes() -> None:
