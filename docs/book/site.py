@@ -17,7 +17,7 @@ from pygments.lexers import TextLexer, guess_lexer_for_filename
 from pygments.util import ClassNotFound
 
 from docs.book import licences, notebooks
-from docs.book.materials import BOOK, KATEX, assemble
+from docs.book.materials import BOOK, KATEX, assemble, check
 from docs.book.pages import DOCS, LANGUAGES, ROOT
 from docs.book.policy import without_inline
 
@@ -43,7 +43,11 @@ pre { overflow-x: auto; }
 
 
 def build(out: Path) -> None:
-    """Make the site in ``out``, which is replaced as a whole once all of it is there."""
+    """Make the site in ``out``; one that is there is replaced as a whole once all is made."""
+    out = out.resolve()
+    if out.exists() and any(out.iterdir()) and not (out / "live" / "worker.js").exists():
+        raise SystemExit(f"{out} holds something else than a site: name another folder")
+    check()
     with tempfile.TemporaryDirectory() as room:
         made = Path(room, "site")
         made.mkdir()
@@ -52,35 +56,29 @@ def build(out: Path) -> None:
         for language in LANGUAGES:
             _sphinx(language, made / language, Path(room), static)
         _sources(made)
-        shutil.copytree(
-            BOOK / "live",
-            made / "live",
-            ignore=shutil.ignore_patterns("*.py", "scipy", "__pycache__"),
-        )
+        python = shutil.ignore_patterns("*.py", "scipy", "__pycache__")
+        shutil.copytree(BOOK / "live", made / "live", ignore=python)
         assemble(made / "live" / "python")
         licences.write(made / "licences")
         notebooks.write(made / "notebooks")
         without_inline(made)
-        pagefind = [
-            sys.executable,
-            "-m",
-            "pagefind",
-            "--site",
-            str(made),
-            "--glob",
-            "{en,zh}/*.html",
-            "--exclude-selectors",
-            ".headerlink",
-        ]
-        done = subprocess.run(pagefind, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stdout + done.stderr)
+        search = ["--site", str(made), "--glob", "{en,zh}/*.html"]
+        _python("pagefind", *search, "--exclude-selectors", ".headerlink")
         if out.exists():
             shutil.rmtree(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(made, out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {len(list(out.rglob('*.html')))} pages, {size / 1e6:.0f} MB")
+
+
+def _python(module: str, *arguments: str) -> None:
+    """Run a module of Python; where it fails, end with what it said."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}{done.stderr}the book is not built: {module} failed")
 
 
 def _static(folder: Path) -> Path:
@@ -97,26 +95,18 @@ def _sphinx(language: str, out: Path, room: Path, static: Path) -> None:
     locale = room / "locale"
     if not locale.exists():
         shutil.copytree(BOOK / "locale", locale)
-        compile_command = [
-            "-m",
-            "babel.messages.frontend",
-            "-q",
-            "compile",
-            "-d",
-            str(locale),
-            "-D",
-            "sphinx",
-        ]
-        subprocess.run([sys.executable, *compile_command], check=True)
-    name = SPHINX_NAMES[language]
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-    command += ["-c", str(BOOK), "-d", str(room / f"doctrees-{language}"), "-D", f"language={name}"]
-    command += ["-D", f"locale_dirs={locale}", "-D", f"katex={KATEX / 'katex.min.js'}"]
-    command += ["-D", f"html_static_path={BOOK / 'static'},{static}"]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    subprocess.run(
-        [*command, str(DOCS / language), str(out)], check=True, env=environment, cwd=ROOT
-    )
+        _python("babel.messages.frontend", "-q", "compile", "-d", str(locale), "-D", "sphinx")
+    settings = {
+        "language": SPHINX_NAMES[language],
+        "locale_dirs": locale,
+        "katex": KATEX / "katex.min.js",
+        "html_static_path": f"{BOOK / 'static'},{static}",
+    }
+    options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(BOOK)]
+    options += ["-d", str(room / f"doctrees-{language}")]
+    for name, value in settings.items():
+        options += ["-D", f"{name}={value}"]
+    _python("sphinx", *options, str(DOCS / language), str(out))
     shutil.rmtree(out / ".doctrees", ignore_errors=True)
     for rest in (".buildinfo", "objects.inv"):
         (out / rest).unlink(missing_ok=True)
