@@ -32,7 +32,9 @@ def _draw(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     found = []
-    chosen = args.pages or [page for language in LANGUAGES for page in pages(language)]
+    readmes = [ROOT / "README.md", ROOT / "README.zh.md"]
+    every = [*readmes, *(page for language in LANGUAGES for page in pages(language))]
+    chosen = args.pages or every
     if args.pyodide is not None:
         found = run_pages(args.pyodide, [page.resolve() for page in chosen])
         chosen = []

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from docs.book.check import alike
-from docs.book.pages import DOCS, Cell, cells
+from docs.book.pages import ROOT, Cell, cells
 
 
 def run_pages(site: Path, pages: Iterable[Path]) -> list[str]:
     """Run every cell of the pages; return what went wrong."""
     known: dict[str, list[Cell]] = {
-        page.relative_to(DOCS).as_posix(): cells(page.read_text(encoding="utf-8")) for page in pages
+        page.relative_to(ROOT).as_posix(): cells(page.read_text(encoding="utf-8")) for page in pages
     }
     sources = {name: [cell.source for cell in found] for name, found in known.items()}
     command = ["node", str(Path(__file__).with_name("node.mjs")), str(site)]
