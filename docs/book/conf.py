@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,13 @@ def _skip(_app: Any, _what: str, _name: str, thing: object, skip: bool, _options
     return skip or type(thing).__name__ == "_tuplegetter"
 
 
+def _letters(_app: Any, _what: str, _name: str, _thing: object, _o: Any, lines: list[str]) -> None:
+    """Let a description that is one letter, "N.", not begin a list."""
+    lines[:] = [re.sub(r"^( +)([A-Z]\.)$", r"\1\\\2", line) for line in lines]
+
+
 def setup(app: Any) -> None:
     """Leave search to Pagefind."""
     app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-docstring", _letters, priority=900)  # after napoleon
     app.connect("builder-inited", lambda app: setattr(app.builder, "search", False))
