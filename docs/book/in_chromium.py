@@ -20,7 +20,7 @@ SCREENS = {
     "light-390": (390, "light"),
     "dark-1280": (1280, "dark"),
 }
-SEARCHES = {"en": ("Jacobian", "perplexity"), "zh": ("雅可比", "困惑度")}
+SEARCHES = {"en": ("Jacobian", "perplexity"), "zh": ("雅可比", "困惑度", "多头注意力")}
 
 
 UNSEEN = "[...document.images].filter(one => !one.naturalWidth).map(one => one.src)"
@@ -140,7 +140,7 @@ def _live(told: Visit, browser: Browser, name: str) -> None:
         cell.locator("button").nth(0).click()
         page.wait_for_timeout(500)
         cell.locator("button").nth(1).click()
-        cell.locator("button").first.click(trial=True, timeout=5000)
+        _finished(page, 5_000)
         cell.locator("button").nth(2).click()  # the code as it was
         told.told.append(
             f"{name}: Stop ends an endless cell; a new start takes {_press(page, 0):.1f} s"
@@ -152,10 +152,14 @@ def _live(told: Visit, browser: Browser, name: str) -> None:
 def _press(page: Page, number: int) -> float:
     """Press Run of a cell; return the seconds until its output is there."""
     start = time.perf_counter()
-    button = page.locator(".cell:not(.equation)").nth(number).locator("button").first
-    button.click()
-    button.click(trial=True, timeout=60_000)  # waits until it can be pressed again
+    page.locator(".cell:not(.equation)").nth(number).locator("button").first.click()
+    _finished(page, 60_000)
     return time.perf_counter() - start
+
+
+def _finished(page: Page, timeout: int) -> None:
+    """Wait until a cell can be run again."""
+    page.locator("button[aria-disabled]").first.wait_for(state="detached", timeout=timeout)
 
 
 def _value(page: Page, expression: str) -> Any:

@@ -25,6 +25,8 @@ def run_pages(site: Path, pages: Iterable[Path]) -> list[str]:
         raise SystemExit(done.stderr[-2000:])  # before that stands the interpreter's own source
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     wrong = []
+    if len(answers) != sum(map(len, known.values())):
+        wrong.append(f"{len(answers)} answers to {sum(map(len, known.values()))} cells")
     for answer in answers:
         cell = known[answer["page"]][answer["number"]]
         name = f"{answer['page']}, cell {answer['number']}"

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from docs.book.materials import KATEX, MATERIALS, PURE, PYODIDE
+from docs.book.materials import KATEX, PURE, PYODIDE, numpy_wheel
 from docs.book.pages import ROOT
 
 MPL = "https://www.mozilla.org/MPL/2.0/"
@@ -41,7 +41,7 @@ def shipped() -> list[Work]:
     python = next(Path(sysconfig.get_path("stdlib")).glob("LICENSE*"), None)
     text = "" if python is None else _read(python)
     found.append(Work("CPython", "3.12", "PSF-2.0", text))
-    (wheel,) = MATERIALS.glob("numpy-*.whl")
+    wheel = numpy_wheel()
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith("dist-info/LICENSE.txt"))
         text = archive.read(name).decode("utf-8")

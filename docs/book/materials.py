@@ -37,7 +37,7 @@ def fetch(numpy: Path | None = None) -> None:
         raise SystemExit("the book needs Node with npm: install Node 18 or newer")
     if subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=MATERIALS).returncode:
         raise SystemExit("npm could not get KaTeX and Pyodide: is there a network?")
-    target = MATERIALS / str(_numpy()["file_name"])
+    target = numpy_wheel()
     if numpy is not None:
         _take(numpy.read_bytes(), target)
     elif not target.exists():
@@ -53,6 +53,11 @@ def fetch(numpy: Path | None = None) -> None:
                 (name,) = (n for n in archive.namelist() if n.endswith("/" + target.name))
                 _take(archive.read(name), target)
     print(f"{MATERIALS}: KaTeX, Pyodide, {target.name}")
+
+
+def numpy_wheel() -> Path:
+    """Return where NumPy's wheel lies, or is to lie."""
+    return MATERIALS / str(_numpy()["file_name"])
 
 
 def _numpy() -> dict[str, object]:
@@ -73,10 +78,8 @@ def _take(content: bytes, target: Path) -> None:
 
 def check() -> None:
     """End with a line unless all of it is there."""
-    if (
-        not ((PYODIDE / "pyodide-lock.json").exists() and KATEX.exists())
-        or not (MATERIALS / str(_numpy()["file_name"])).exists()
-    ):
+    there = (PYODIDE / "pyodide-lock.json").exists() and KATEX.exists()
+    if not there or not numpy_wheel().exists():
         raise SystemExit("the book's materials are not there: run first: python -m docs.book fetch")
 
 
@@ -87,7 +90,7 @@ def assemble(folder: Path) -> None:
         shutil.copy(PYODIDE / name, folder)
     lock = json.loads((PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
     entry = lock["packages"]["numpy"]
-    wheel = MATERIALS / entry["file_name"]
+    wheel = numpy_wheel()
     _take(wheel.read_bytes(), folder / wheel.name)
     lock["packages"] = {"numpy": entry}
     (folder / "pyodide-lock.json").write_text(json.dumps(lock), encoding="utf-8")

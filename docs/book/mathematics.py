@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Renderer:
         answer = json.loads(self._node.stdout.readline())
         if "error" in answer:
             log.warning("%s in the mathematics %r", answer["error"], tex)
-            return f"<code>{tex}</code>"
+            return f"<code>{escape(tex)}</code>"
         return str(answer["html"])
 
     def close(self) -> None:
@@ -59,8 +60,7 @@ def _inline(translator: Any, node: nodes.math) -> None:
 
 def _display(translator: Any, node: nodes.math_block) -> None:
     html = _renderer(translator.builder.app).render(node.astext(), True)
-    # a wide formula scrolls, also by the keyboard
-    translator.body.append(f'<div class="math" tabindex="0">{html}</div>')
+    translator.body.append(f'<div class="math">{html}</div>')
     raise nodes.SkipNode
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from docs.book.pages import LANGUAGES, SOURCE, cells, pages, source_of, without_line_ends
+from docs.book.pages import DOCS, LANGUAGES, SOURCE, cells, pages, source_of, without_line_ends
 
+LINK = re.compile(r"\]\((\w+)\.md(#[^)]*)?\)")  # to a chapter, which is a notebook, too
+OUTSIDE = re.compile(r"(?<!!)\[([^\]]*)\]\(\.\./[^)]*\)")  # a file that no notebook has beside it
+NEEDS = {
+    "en": "*This notebook needs npllm, installed from its checkout: `pip install .`*",
+    "zh": "*本笔记本需要 npllm，请在它的代码目录里安装* `pip install .`",  # noqa: RUF001
+}
 FOLDED = re.compile(r"</?details[^>]*>\n*|<summary>(.*?)</summary>")
 
 
@@ -25,6 +32,7 @@ def notebook(page: Path) -> nbformat.NotebookNode:
         if cell is not None:
             found.append(new_code_cell(cell.source.rstrip("\n")))
             at = cell.end
+    found.insert(0, new_markdown_cell(NEEDS[page.parent.name]))
     for number, one in enumerate(found):
         one["id"] = f"cell-{number}"  # the same file each time
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -38,8 +46,11 @@ def _prose(text: str, chinese: bool) -> str:
 
     if chinese:
         text = without_line_ends(text)
+    text = SOURCE.sub(full, text)
+    text = LINK.sub(lambda m: f"]({m[1]}.ipynb{m[2] or ''})", text)
+    text = OUTSIDE.sub(r"\1", text)
     unfolded = FOLDED.sub(lambda m: f"**{m[1]}**" if m[1] else "", text)
-    return SOURCE.sub(full, unfolded).strip()
+    return unfolded.strip()
 
 
 def write(out: Path) -> list[Path]:
@@ -51,6 +62,7 @@ def write(out: Path) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook(page), path)
             written.append(path)
+    shutil.copytree(DOCS / "figures", out / "figures", dirs_exist_ok=True)
     print(f"{out}: {len(written)} notebooks")
     return written
 

@@ -102,13 +102,14 @@ def without_line_ends(text: str) -> str:
     return "".join(blocks)
 
 
-class _Teller(io.TextIOBase):
+class Teller(io.TextIOBase):
     """A stream that hands on what is written."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         self._tell = tell
 
     def write(self, text: str) -> int:
+        """Hand it on."""
         self._tell(text)
         return len(text)
 
@@ -124,7 +125,7 @@ def run(source: str, scope: dict[str, Any], name: str, tell: Callable[[str], obj
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     tree = ast.parse(source, name)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    with redirect_stdout(_Teller(tell)):
+    with redirect_stdout(Teller(tell)):
         exec(compile(tree, name, "exec"), scope)
         if last is not None:
             value = eval(compile(ast.Expression(last.value), name, "eval"), scope)

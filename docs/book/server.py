@@ -18,6 +18,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # one connection for a page's many files
     extensions_map = {  # noqa: RUF012 - as the base class has it
         **http.server.SimpleHTTPRequestHandler.extensions_map,
+        # a system's own table may say something else, with which no script would start
+        ".css": "text/css",
+        ".html": "text/html",
+        ".js": "text/javascript",
+        ".json": "application/json",
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",
         ".svg": "image/svg+xml",
@@ -40,7 +45,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def _server(site: Path, port: int) -> http.server.ThreadingHTTPServer:
     if not (site / "index.html").exists():
         raise SystemExit(f"no site at {site}: run first: python -m docs.book build")
-    return http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=site))
+    try:
+        return http.server.ThreadingHTTPServer(
+            ("127.0.0.1", port), partial(Handler, directory=site)
+        )
+    except OSError as error:
+        raise SystemExit(f"port {port}: {error.strerror}: name another with --port") from None
 
 
 def serve(site: Path, port: int) -> None:

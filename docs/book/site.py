@@ -42,13 +42,21 @@ pre { overflow-x: auto; }
 """
 
 
+BETWEEN = re.compile("(?<=[\u4e00-\u9fff])(?=[\u4e00-\u9fff])")
+UNSEARCHED = ("genindex", "py-modindex", "licences")
+MARK = ".npllm-site"  # a folder with it may be replaced
+
+
 def build(out: Path) -> None:
     """Make the site in ``out``; one that is there is replaced as a whole once all is made."""
     out = out.resolve()
-    if out.exists() and any(out.iterdir()) and not (out / "live" / "worker.js").exists():
+    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not empty and not (out / MARK).is_file():
         raise SystemExit(f"{out} holds something else than a site: name another folder")
     check()
-    with tempfile.TemporaryDirectory() as room:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # beside it, so that the last step is a change of names
+    with tempfile.TemporaryDirectory(prefix=".book-", dir=out.parent) as room:
         made = Path(room, "site")
         made.mkdir()
         (made / "index.html").write_text(FRONT, encoding="utf-8")
@@ -62,21 +70,43 @@ def build(out: Path) -> None:
         licences.write(made / "licences")
         notebooks.write(made / "notebooks")
         without_inline(made)
-        search = ["--site", str(made), "--glob", "{en,zh}/*.html"]
-        _python("pagefind", *search, "--exclude-selectors", ".headerlink")
+        _index(made, Path(room, "index"))
+        (made / MARK).touch()
         if out.exists():
-            shutil.rmtree(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made, out)
+            out.rename(Path(room, "old"))
+        made.rename(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {len(list(out.rglob('*.html')))} pages, {size / 1e6:.0f} MB")
 
 
+def _index(made: Path, room: Path) -> None:
+    """Make the index of the search, of copies of the pages in ``room``.
+
+    There a mark that nobody sees stands between Chinese characters: each is a word, and a query is a
+    phrase of them (``live/search.js``). Where else a word begins, index and query might disagree.
+    """
+    for language in LANGUAGES:
+        (room / language).mkdir(parents=True)
+        for page in (made / language).glob("*.html"):
+            if page.stem not in UNSEARCHED:
+                parts = re.split("(<[^>]*>)", page.read_text(encoding="utf-8"))
+                parts[::2] = [BETWEEN.sub("\u200b", part) for part in parts[::2]]
+                (room / language / page.name).write_text("".join(parts), encoding="utf-8")
+    search = ["--site", str(room), "--output-path", str(made / "pagefind")]
+    search += ["--root-selector", "article", "--exclude-selectors", ".headerlink"]
+    _python("pagefind", *search)
+
+
 def _python(module: str, *arguments: str) -> None:
     """Run a module of Python; where it fails, end with what it said."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment = {
+        **os.environ,
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+    }
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(f"{done.stdout}{done.stderr}the book is not built: {module} failed")
 

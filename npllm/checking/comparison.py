@@ -58,7 +58,7 @@ class ArgumentCheck:
         self.steps = precision_of(pair.dtype).steps
         self.nearby = Neighbourhood(pair, self.v, dy, limits)
         self.background = 0.0
-        # the same where it moves all of them
+        # the background of an argument that moves all outputs
         self.whole = ROUNDING * pair.eps * mass_of(self.v, [a for _, a in leaves(y)])
         # a result that is rounded more coarsely than the arguments has corners everywhere
         self.coarse = any(

@@ -39,7 +39,7 @@ def tally(places: Ids, weights: Array | None = None, size: int = 0) -> Array:
     >>> tally(np.array([2, 0, 2], np.uint64)).tolist()
     [1, 0, 2]
     """
-    return np.bincount(places.astype(np.intp, copy=False), weights, size)
+    return np.bincount(places.astype(np.intp, casting="same_kind", copy=False), weights, size)
 
 
 def check_shape(array: npt.NDArray[np.generic], expected: Shape, name: str) -> None:

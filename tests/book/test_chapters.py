@@ -98,6 +98,8 @@ def test_a_changed_sign_that_no_assertion_notices_is_found() -> None:
         ("```python\n1 / 0\n```\n", "ZeroDivisionError"),
         ("```python\nimport warnings\nwarnings.warn('x')\n```\n", "UserWarning"),
         ("```python\nprint('a 1.5e-16')\n```\n\n```text\nb 1.6e-16\n```\n", "other than the page"),
+        ("```python\nprint('a 1.5')\n```\n\n```text\na 1.6\n```\n", "other than the page"),
+        ("```python\n1\n```\n\n* a\n\n  ```python\n  1\n  ```\n", "that is no cell"),
         ('```python\nprint("ok")\n```\n<details class="answer">\n```python\n1\n```\n', "FAILED"),
     ],
 )

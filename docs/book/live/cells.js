@@ -8,27 +8,35 @@
         run: "运行",
         stop: "停止",
         reset: "还原",
-        load: "正在载入 Python（约 10 MB，只需一次）",
-        wait: "运行中",
+        code: "代码，单元",
+        keys: "Shift+Enter 运行，Escape 离开编辑框。",
+        load: "正在载入 Python（压缩后约 10 MB）",
+        wait: "运行中 …",
         stopped: "已停止；变量都已丢弃。",
         above: "上方有一个单元出错，先看它。",
         error: "Python 无法启动：",
+        crash: "Python 已终止，变量都已丢弃：",
         file: "请通过服务器打开本页：python -m docs.book serve",
+        old: "浏览器可能太旧",
       }
     : {
         run: "Run",
         stop: "Stop",
         reset: "Reset",
-        load: "Loading Python (about 10 MB, once)",
-        wait: "Running",
+        code: "Code, cell",
+        keys: "Shift+Enter runs it, Escape leaves the editor.",
+        load: "Loading Python (about 10 MB, compressed)",
+        wait: "Running …",
         stopped: "Stopped; all variables are gone.",
         above: "A cell above failed: look there first.",
         error: "Python did not start: ",
+        crash: "Python has ended, and all variables are gone: ",
         file: "open this page through a server: python -m docs.book serve",
+        old: "the browser may be too old",
       };
   if (typeof WebAssembly !== "object") return; // the outputs of the build remain
 
-  let worker = null, next = 0;
+  let worker = null, ready = false, busy = false, next = 0;
   const waiting = new Map();
   const cells = [];
 
@@ -37,38 +45,56 @@
     try {
       worker = new Worker(new URL("worker.js", base), { type: "module" });
     } catch (error) {
-      end(say.error + (location.protocol === "file:" ? say.file : error.message));
+      fatal(error.message);
       return null;
     }
     worker.onmessage = ({ data }) => {
-      if ("progress" in data) return waiting.forEach((one) => one.progress(data.progress));
-      waiting.get(data.id)?.done(data);
-      waiting.delete(data.id);
+      if ("progress" in data) waiting.forEach((one) => one.progress(data.progress));
+      else if ("ready" in data) {
+        ready = true;
+        waiting.forEach((one) => one.progress(null));
+      } else if ("fatal" in data) fatal(data.fatal);
+      else {
+        waiting.get(data.id)?.done(data);
+        waiting.delete(data.id);
+      }
     };
-    worker.onerror = (event) => end(say.error + (event.message ?? ""));
+    worker.onerror = (event) => fatal(event.message ?? say.old);
     return worker;
+  }
+
+  function fatal(message) {
+    if (location.protocol === "file:") message = say.file;
+    end((ready ? say.crash : say.error) + message);
   }
 
   // End the worker; whoever waits is told why.
   function end(why) {
     worker?.terminate();
     worker = null;
+    ready = false;
     cells.forEach((cell) => (cell.ran = false));
-    waiting.forEach((one) => one.done({ output: "", error: why }));
+    waiting.forEach((one) => one.done({ ended: why }));
     waiting.clear();
   }
 
-  function ask(source, progress) {
+  function ask(source, number, progress) {
     const id = next++;
     return new Promise((done) => {
       waiting.set(id, { done, progress });
-      python()?.postMessage({ id, source });
+      python()?.postMessage({ id, source, number });
     });
   }
 
+  // A cell that is changed or run again: what those after it did does not count any more.
+  function forget(cell) {
+    cells.slice(cells.indexOf(cell)).forEach((one) => (one.ran = false));
+  }
+
   class Cell {
-    constructor(element) {
+    constructor(element, number) {
       this.element = element;
+      this.number = number;
       this.code = element.querySelector("pre");
       this.written = this.code.innerHTML;
       this.ran = false;
@@ -81,15 +107,21 @@
       this.code.spellcheck = false;
       this.code.setAttribute("role", "textbox");
       this.code.setAttribute("aria-multiline", "true");
+      this.code.setAttribute("aria-label", `${say.code} ${number}`);
+      this.code.setAttribute("aria-description", say.keys);
+      this.code.title = say.keys;
       this.code.addEventListener("keydown", (event) => this.key(event));
+      this.code.addEventListener("input", () => forget(this));
       this.output = element.querySelector(".output pre") ?? this.makeOutput();
       this.output.setAttribute("aria-live", "polite");
+      this.built = this.output.textContent;
       this.bar = document.createElement("progress");
+      this.bar.setAttribute("aria-label", say.load);
       this.bar.hidden = true;
       this.runButton = this.button(say.run, () => this.press());
       this.stopButton = this.button(say.stop, () => end(say.stopped));
       this.stopButton.disabled = true;
-      this.resetButton = this.button(say.reset, () => (this.code.innerHTML = this.written));
+      this.resetButton = this.button(say.reset, () => this.reset());
       const tools = document.createElement("div");
       tools.className = "cell-tools";
       tools.append(this.runButton, this.stopButton, this.resetButton, this.bar);
@@ -108,8 +140,20 @@
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = text;
+      button.setAttribute("aria-label", `${text} ${this.number}`);
       button.onclick = press;
       return button;
+    }
+
+    reset() {
+      this.code.innerHTML = this.written;
+      this.show(this.built);
+      forget(this);
+    }
+
+    show(text, failed = false) {
+      this.output.textContent = text;
+      this.output.classList.toggle("failed", failed);
     }
 
     key(event) {
@@ -120,7 +164,7 @@
         event.preventDefault();
         document.execCommand("insertText", false, "    ");
       } else if (event.key === "Escape") {
-        this.runButton.focus(); // the way out for the keyboard
+        (busy ? this.stopButton : this.runButton).focus(); // the way out for the keyboard
       }
     }
 
@@ -131,39 +175,41 @@
       return copy.textContent;
     }
 
+    // Return nothing where all went well, else what the cell that was pressed has to say.
     async run() {
-      this.output.textContent = say.wait + " …";
-      this.output.classList.remove("failed");
-      const { output, error } = await ask(this.source, (share) => {
-        this.bar.hidden = false;
-        this.bar.value = share;
-        this.output.textContent = say.load;
+      forget(this);
+      this.show(say.wait);
+      const { output = "", error = "", ended } = await ask(this.source, this.number, (share) => {
+        this.bar.hidden = share === null;
+        if (share !== null) this.bar.value = share;
+        this.show(share === null ? say.wait : say.load);
       });
       this.bar.hidden = true;
-      this.output.textContent = output + error;
-      this.output.classList.toggle("failed", error !== "");
-      this.ran = error === "";
-      return this.ran;
+      this.show(ended ?? output + error, Boolean(ended || error));
+      this.ran = !ended && error === "";
+      if (error) this.element.closest("details")?.setAttribute("open", "");
+      return ended ?? (error && say.above);
     }
 
     async press() {
-      if (this.runButton.disabled) return;
-      cells.forEach((cell) => (cell.runButton.disabled = true));
+      if (busy) return;
+      busy = true;
+      cells.forEach((cell) => cell.runButton.setAttribute("aria-disabled", "true"));
       this.stopButton.disabled = false;
-      const start = performance.now();
       const above = cells.slice(0, cells.indexOf(this)).filter((cell) => !cell.ran && !cell.isAnswer);
-      let fine = true;
+      let wrong = "";
       for (const cell of above) {
-        this.output.textContent = say.wait + " …";
-        if (!(fine = await cell.run())) break;
+        this.show(say.wait);
+        if ((wrong = await cell.run())) break;
       }
-      if (fine) await this.run();
-      else this.output.textContent = say.above;
-      this.element.dataset.milliseconds = Math.round(performance.now() - start);
+      if (wrong) this.show(wrong, true);
+      else await this.run();
+      if (document.activeElement === this.stopButton) this.runButton.focus();
       this.stopButton.disabled = true;
-      cells.forEach((cell) => (cell.runButton.disabled = false));
+      cells.forEach((cell) => cell.runButton.removeAttribute("aria-disabled"));
+      busy = false;
     }
   }
 
-  cells.push(...[...document.querySelectorAll(".cell")].map((element) => new Cell(element)));
+  document.querySelectorAll(".cell").forEach((element, n) => cells.push(new Cell(element, n + 1)));
 })();

@@ -4,30 +4,65 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from contextlib import redirect_stderr
+from copy import copy, deepcopy
 from typing import Any
 
-from pages import run
+import numpy as np
+from pages import Teller, run
+
+MOST = 100_000  # characters that a cell may print
 
 # a browser has no locks of files, and needs none
 warnings.filterwarnings("ignore", "only soft file lock")
 
 scope: dict[str, Any] = {}
-count = 0
+before: dict[int, dict[str, Any]] = {}  # what each cell found when it ran
 
 
 def begin() -> None:
     """Forget what ran before."""
+    before.clear()
     scope.clear()
     scope["__name__"] = "__main__"
 
 
-def answer(source: str) -> tuple[str, str]:
-    """Return what a cell prints, and its traceback from the cell on, or nothing if all is well."""
-    global count
-    count += 1
+def kept(value: Any) -> Any:
+    """Return what a later cell cannot change: a copy, where that is cheap."""
+    if isinstance(value, np.random.Generator):
+        return deepcopy(value)
+    return copy(value) if isinstance(value, np.ndarray | list | dict) else value
+
+
+def answer(source: str, number: int) -> tuple[str, str]:
+    """Return what a cell prints, and its traceback from the cell on, or nothing if all is well.
+
+    Args:
+        source: of the cell.
+        number: of the cell on the page. One that has run before runs on what it found then: what
+            the cells from it on have done is forgotten.
+    """
+    if number in before:
+        scope.clear()
+        scope.update({name: kept(value) for name, value in before[number].items()})
+    else:
+        before[number] = {name: kept(value) for name, value in scope.items()}
+    for later in [other for other in before if other > number]:
+        del before[later]
     printed: list[str] = []
+    length = 0
+
+    def tell(text: str) -> None:
+        nonlocal length
+        if length < MOST <= length + len(text):
+            text += "\n... and more\n"
+        if length < MOST:
+            printed.append(text)
+        length += len(text)
+
     try:
-        run(source, scope, f"<cell {count}>", printed.append)
+        with redirect_stderr(Teller(tell)):
+            run(source, scope, f"<cell {number}>", tell)
     except BaseException as error:
         place = error.__traceback__
         while place is not None and not place.tb_frame.f_code.co_filename.startswith("<cell"):

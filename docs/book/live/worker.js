@@ -1,16 +1,31 @@
 // Python in a worker, so that the page stays alive; everything it fetches lies beside this file.
+// It tells: {progress}, {ready}, {id, output, error} for each cell, {fatal} when it cannot go on.
 import { loadPyodide } from "./python/pyodide.mjs";
 
 const folder = new URL("./python/", import.meta.url).href;
 const fetchFile = self.fetch.bind(self);
+let fail;
+const failure = new Promise((_, reject) => (fail = reject));
+
+// A file that does not come ends the start: Pyodide itself would go on without it, or wait.
+async function fetchWhole(...request) {
+  try {
+    const response = await fetchFile(...request);
+    if (!response.ok) throw new Error(`${response.status} for ${response.url}`);
+    return response;
+  } catch (error) {
+    fail(error);
+    throw error;
+  }
+}
 
 // Count what arrives. The type of a response is kept: WebAssembly is compiled while it comes.
 async function countBytes() {
-  const sizes = await (await fetchFile(folder + "sizes.json")).json();
+  const sizes = await (await fetchWhole(folder + "sizes.json")).json();
   const total = Object.values(sizes).reduce((sum, size) => sum + size, 0);
   let loaded = 0;
   self.fetch = async (...request) => {
-    const response = await fetchFile(...request);
+    const response = await fetchWhole(...request);
     const counter = new TransformStream({
       transform(chunk, controller) {
         loaded += chunk.byteLength;
@@ -28,16 +43,22 @@ async function start() {
   const archive = self.fetch(folder + "npllm.zip").then((response) => response.arrayBuffer());
   const python = await loadPyodide({ indexURL: folder, packages: ["numpy"] });
   python.unpackArchive(await archive, "zip", { extractDir: "/npllm" });
-  return python.runPython("import sys; sys.path.insert(0, '/npllm'); import live; live");
+  const live = python.runPython("import sys; sys.path.insert(0, '/npllm'); import live, numpy; live");
+  postMessage({ ready: true });
+  return live;
 }
 
-const live = start();
+const live = Promise.race([failure, start()]);
+const end = (error) => postMessage({ fatal: String(error?.message ?? error) });
+live.catch(end);
 
-onmessage = async ({ data: { id, source } }) => {
+onmessage = async ({ data: { id, source, number } }) => {
+  const python = await live.catch(() => null);
+  if (python === null) return; // it was told already
   try {
-    const [output, error] = (await live).answer(source).toJs();
+    const [output, error] = python.answer(source, number).toJs();
     postMessage({ id, output, error });
   } catch (error) {
-    postMessage({ id, output: "", error: String(error) });
+    end(error); // Python's own errors are answers; what is thrown here is its end
   }
 };
