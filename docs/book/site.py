@@ -82,8 +82,8 @@ def build(out: Path) -> None:
 def _index(made: Path, room: Path) -> None:
     """Make the index of the search, of copies of the pages in ``room``.
 
-    There a mark that nobody sees stands between Chinese characters: each is a word, and a query is a
-    phrase of them (``live/search.js``). Where else a word begins, index and query might disagree.
+    There a mark that nobody sees stands between Chinese characters: each is a word, and a query
+    is a phrase of them (``live/search.js``), for where words begin the two might disagree.
     """
     for language in LANGUAGES:
         (room / language).mkdir(parents=True)
