@@ -16,6 +16,9 @@ from typing import Any
 import matplotlib as mpl
 
 from docs.book.pages import DOCS
+from npllm.models import LSTMLanguageModel
+from npllm.optim import Adam, clip_global_norm
+from npllm.text import CharacterTokenizer, ContiguousBatches
 
 mpl.use("svg")
 
@@ -40,6 +43,29 @@ STYLE = {
     "svg.hashsalt": "npllm",  # the same file each time
     "svg.fonttype": "path",
 }
+
+
+def trained(
+    tokenizer: CharacterTokenizer,
+    text: str,
+    *,
+    hidden_size: int,
+    lr: float,
+    length: int,
+    steps: int,
+) -> LSTMLanguageModel:
+    """Return an LSTM that has read some of a text, 32 stretches of it side by side."""
+    model = LSTMLanguageModel(len(tokenizer.vocabulary), embed_size=32, hidden_size=hidden_size)
+    optimizer = Adam(model.parameters, lr=lr)
+    batches, state = ContiguousBatches(tokenizer.encode(text), batch_size=32, length=length), None
+    for step in range(steps):
+        batch = batches[step]
+        result = model.loss_and_gradients(*batch.arguments, state if batch.continues else None)
+        result.gradients.vector[...] /= result.tokens
+        clip_global_norm(result.gradients, 1.0)
+        optimizer.step(result.gradients)
+        state = result.state
+    return model
 
 
 def functions() -> dict[str, Callable[[], Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from docs.book.pictures import COLOURS, GREY
+from docs.book.pictures import COLOURS, GREY, trained
 from npllm.layers import (
     linear_backward,
     linear_forward,
@@ -18,9 +18,7 @@ from npllm.layers import (
 )
 from npllm.layers.arrays import Array
 from npllm.layers.batch_last_lstm import BatchLastCache
-from npllm.models import LSTMLanguageModel
-from npllm.optim import Adam, clip_global_norm
-from npllm.text import CharacterTokenizer, ContiguousBatches, load_text
+from npllm.text import CharacterTokenizer, load_text
 
 STEPS, BATCH, WIDTH, HIDDEN = 60, 8, 16, 32
 LINE = "The value of an expression is returned to the caller.\n"
@@ -113,16 +111,7 @@ def lstm_gates() -> Figure:
     """Draw the forget gates of some cells over a line of text, and one of the cells."""
     text = load_text()
     tokenizer = CharacterTokenizer.train(text)
-    model = LSTMLanguageModel(len(tokenizer.vocabulary), embed_size=32, hidden_size=48)
-    optimizer = Adam(model.parameters, lr=0.005)
-    batches, state = ContiguousBatches(tokenizer.encode(text), batch_size=32, length=40), None
-    for step in range(600):
-        batch = batches[step]
-        result = model.loss_and_gradients(*batch.arguments, state if batch.continues else None)
-        result.gradients.vector[...] /= result.tokens
-        clip_global_norm(result.gradients, 1.0)
-        optimizer.step(result.gradients)
-        state = result.state
+    model = trained(tokenizer, text, hidden_size=48, lr=0.005, length=40, steps=600)
     _, cache = model.forward(tokenizer.encode(LINE)[None])
     (read,) = cache.rnn.directions
     assert isinstance(read, BatchLastCache)

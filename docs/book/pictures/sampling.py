@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from docs.book.pictures import COLOURS, GREY
+from docs.book.pictures import COLOURS, GREY, trained
 from npllm.generation import beam_search, generate
 from npllm.layers import log_softmax_forward
 from npllm.layers.arrays import Array
 from npllm.models import LSTMLanguageModel
-from npllm.optim import Adam, clip_global_norm
 from npllm.sampling import Sampling
-from npllm.text import CharacterTokenizer, ContiguousBatches, load_text, split_text
+from npllm.text import CharacterTokenizer, load_text, split_text
 
 PROMPT, LENGTH, MEAN = 20, 160, 9
 
@@ -30,7 +29,7 @@ def sampling() -> Figure:
     left.legend()
     train, held_out = split_text(load_text())
     tokenizer = CharacterTokenizer.train(train + held_out)
-    model = _trained(tokenizer, train)
+    model = trained(tokenizer, train, hidden_size=96, lr=0.004, length=50, steps=1000)
     start = held_out.index(". ") + 2
     real = tokenizer.encode(held_out[start : start + PROMPT + LENGTH])
     prompt, rng = real[:PROMPT], np.random.default_rng(1)
@@ -49,17 +48,3 @@ def _nats(model: LSTMLanguageModel, ids: Array) -> Array:
     logits, _ = model.forward(ids[None])
     log_p, _ = log_softmax_forward(logits[0].astype(float))
     return -log_p[np.arange(PROMPT - 1, len(ids) - 1), ids[PROMPT:]]
-
-
-def _trained(tokenizer: CharacterTokenizer, text: str) -> LSTMLanguageModel:
-    model = LSTMLanguageModel(len(tokenizer.vocabulary), embed_size=32, hidden_size=96)
-    optimizer = Adam(model.parameters, lr=0.004)
-    batches, state = ContiguousBatches(tokenizer.encode(text), batch_size=32, length=50), None
-    for step in range(1000):
-        batch = batches[step]
-        result = model.loss_and_gradients(*batch.arguments, state if batch.continues else None)
-        result.gradients.vector[...] /= result.tokens
-        clip_global_norm(result.gradients, 1.0)
-        optimizer.step(result.gradients)
-        state = result.state
-    return model
