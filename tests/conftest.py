@@ -11,7 +11,7 @@ from npllm.threads import blas_held
 
 # no verdict depends on a clock: a slow machine is no failure
 TIMELESS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("npllm", **TIMELESS, max_examples=20, derandomize=True)
+settings.register_profile("npllm", **TIMELESS, max_examples=10, derandomize=True)
 settings.register_profile("ci", **TIMELESS, max_examples=40, derandomize=True)
 settings.register_profile("thorough", **TIMELESS, max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npllm"))

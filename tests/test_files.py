@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from left_out import need
 
 import npllm
 from npllm import files
@@ -105,6 +106,7 @@ def test_what_is_added_to_is_no_link(tmp_path, link):
 
 
 def plot(path):
+    need("matplotlib")
     line = dict.fromkeys(new_record(LanguageModelling.metrics), 1.0) | {"step": 1}
     (path.parent / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     plot_run(path.parent, path)

@@ -95,7 +95,7 @@ class Fixed:
 )
 def test_tokens_come_as_often_as_they_should(options):
     fixed = Fixed([0.05, 0.4, 0.0, 0.25, 0.2, 0.1])
-    n = 5_000
+    n = 2_000
     sampling = Sampling(**options)
     drawn = list(generate(fixed, np.array([0]), n, np.random.default_rng(11), sampling))
     counts, p = np.bincount(drawn, minlength=6), sampling.probabilities(fixed.logits)

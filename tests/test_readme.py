@@ -95,9 +95,8 @@ def test_commands_parse(command: str) -> None:
     assert callable(make_parser().parse_args(shlex.split(command)).run)
 
 
-@pytest.mark.parametrize(("page", "target"), LINKS)
-def test_links_lead_somewhere(page: Path, target: str) -> None:
-    assert leads_somewhere(page, target)
+def test_links_lead_somewhere() -> None:
+    assert [(page, target) for page, target in LINKS if not leads_somewhere(page, target)] == []
 
 
 def test_links_that_lead_nowhere_are_found() -> None:

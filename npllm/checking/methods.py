@@ -103,8 +103,8 @@ def complex_step(line: Line, h: float) -> Estimate:
     for v, y in zip(line.v, line.outputs(1j * h), strict=True):
         if y.dtype.kind == "c":
             terms = v * y.imag / h
-            mass += float(np.sum(np.abs(terms)))
-            total += float(np.sum(terms))
+            mass += float(np.abs(terms).sum())
+            total += float(terms.sum())
     return Estimate(total, ROUNDING * line.eps * mass)
 
 
@@ -163,8 +163,8 @@ def _difference(line: Line, after: float, before: float) -> Estimate:
             # what the step does not move cancels exactly, a masked score of -inf too
             moved = a != b
             v, a, b = v[moved], a[moved], b[moved]
-            total += float(np.sum(v * (a - b), dtype=np.float64)) / width
-            mass += float(np.sum(np.abs(v) * (np.abs(a) + np.abs(b)))) / width
+            total += float((v * (a - b)).sum(dtype=np.float64)) / width
+            mass += float((np.abs(v) * (np.abs(a) + np.abs(b))).sum()) / width
     return Estimate(total, ROUNDING * line.eps * mass)
 
 

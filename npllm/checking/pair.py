@@ -206,17 +206,15 @@ class Probe:
 
     def line(self, name: str, direction: Direction) -> Line:
         """Return the line through an element, or in a random direction."""
-        line, known = self.along(name, self._array(name, direction)), self.known
-        if known is None:
-            return line
+        known: Outputs = {} if self.known is None else self.known
 
         def outputs(step: complex) -> list[Array]:
             key = self.kind, name, direction, step
             if key not in known:
-                known[key] = line.outputs(step)
+                known[key] = self.along(name, self._array(name, direction)).outputs(step)
             return known[key]
 
-        return line._replace(outputs=outputs)
+        return Line(outputs, self.v, self.pair.eps)
 
     def along(self, name: str, direction: Array) -> Line:
         """Return the line through the argument along a direction of its own shape."""

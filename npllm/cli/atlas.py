@@ -7,7 +7,7 @@ import argparse
 from npllm.checking.report import aligned
 from npllm.cli.parser import Commands, add_command, add_seed, add_threads, check_known, counted
 from npllm.evidence import MISTAKES
-from npllm.evidence.trial import Trial, try_mistake
+from npllm.evidence.trial import Others, Trial, try_mistake, try_others
 
 _LAYERS = tuple(dict.fromkeys(mistake.layer for mistake in MISTAKES))
 
@@ -41,13 +41,14 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     check_known(options.names, _LAYERS)
     wanted = [m for m in MISTAKES if not options.names or m.layer in options.names]
-    trials = []
+    trials, others = [], []
     for mistake in wanted:
         trial = try_mistake(mistake, options.seed)
         if options.names:
             print(lesson(trial) + "\n", flush=True)
         trials.append(trial)
-    print(table(trials))
+        others.append(try_others(mistake, options.seed))
+    print(table(trials, others))
     return 0 if all(not trial.report.passed for trial in trials) else 1
 
 
@@ -71,12 +72,11 @@ def lesson(trial: Trial) -> str:
     return "\n".join(lines)
 
 
-def table(trials: list[Trial]) -> str:
-    """Return a row a mistake, and the totals."""
+def table(trials: list[Trial], others: list[Others]) -> str:
+    """Return a row a mistake, and the totals; ``others`` are the other checks of each."""
     header = ("layer", "slip", "error", "the checker says", "torch", "2e-2", "ones")
     rows: list[tuple[str, ...]] = [header]
-    for trial in trials:
-        verdicts = (trial.torch_passes, trial.absolute_passes, trial.ones_passes)
+    for trial, verdicts in zip(trials, others, strict=True):
         keys = dict.fromkeys(cause.key for cause in trial.report.causes)
         says = "PASSES" if trial.report.passed else ", ".join(keys) or "rejected"
         passes = ("passes" if passed else "-" for passed in verdicts)
@@ -84,15 +84,11 @@ def table(trials: list[Trial]) -> str:
         rows.append((trial.mistake.layer, slip, _error(trial), says, *passes))
     caught = sum(not trial.report.passed for trial in trials)
     named = sum(bool(trial.report.causes) for trial in trials)
-    lost = [
-        sum(t.torch_passes for t in trials),
-        sum(t.absolute_passes for t in trials),
-        sum(t.ones_passes for t in trials),
-    ]
+    torch, absolute, ones = (sum(passed) for passed in zip(*others, strict=True))
     totals = (
         f"{counted(len(trials), 'mistake')}: {caught} rejected, a cause or a place named for "
-        f"{named}; passed at torch's default tolerance: {lost[0]}, at an absolute 2e-2: "
-        f"{lost[1]}, under a cotangent of ones: {lost[2]}"
+        f"{named}; passed at torch's default tolerance: {torch}, at an absolute 2e-2: "
+        f"{absolute}, under a cotangent of ones: {ones}"
     )
     return "\n".join([*aligned(rows), "", totals])
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from left_out import need
 
 from npllm.checkpoint import load_model_and_vocabularies
 from npllm.cli import main
@@ -120,6 +121,7 @@ def test_translations_of_several_workers_are_the_same(npllm, learned, monkeypatc
 
 
 def test_the_texts_for_the_end_are_measured(npllm, learned, tmp_path):
+    need("matplotlib")
     out = tmp_path / "confusion.png"
     status, output, _ = npllm("classify", learned / "bag", "--test", f"--out={out}")
     assert status == 0
@@ -166,6 +168,7 @@ def test_words_are_shown(npllm, place, tmp_path):
     assert len(output.splitlines()) == 3
     status, output, _ = npllm("neighbours", "run", "e", "--analogy", "a", "b")
     assert status == 0
+    need("matplotlib")
     out = tmp_path / "words.png"
     status, _, _ = npllm("plot", "embeddings", "run", "--words", "e", "r", "x", f"--out={out}")
     assert (status, out.read_bytes()[:4]) == (0, b"\x89PNG")

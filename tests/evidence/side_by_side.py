@@ -16,6 +16,4 @@ def forward_tested(item: pytest.Item) -> str | None:
         return None
     if "mistake" in given:
         return forward_of(given["mistake"].layer, given["mistake"].label)
-    if "case" in given:
-        return forward_of(given["name"], given["case"].label)
-    return forward_of(given["layer"], given["label"]) if "label" in given else None
+    return forward_of(given["name"], given["case"].label) if "case" in given else None

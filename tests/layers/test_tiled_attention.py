@@ -52,16 +52,17 @@ def configuration(seed):
     return args, options, int(rng.integers(1, 40))
 
 
-@pytest.mark.parametrize("seed", range(500))
-def test_it_is_the_plain_one(seed):
-    (q, k, v, *bias), options, scores = configuration(seed)
-    options["bias"] = bias[0] if bias else None
-    y, cache = attention_forward(q, k, v, **options)
-    dy = Source(seed + 1).normal(*y.shape)
-    tiled, tiled_cache = tiled_attention_forward(q, k, v, scores=scores, **options)
-    assert_close(tiled, y, floor=1)
-    plain = attention_backward(dy, cache)
-    assert_close(tiled_attention_backward(dy, tiled_cache), plain, floor=1)
+@pytest.mark.parametrize("first", range(0, 500, 10))
+def test_it_is_the_plain_one(first):
+    for seed in range(first, first + 10):
+        (q, k, v, *bias), options, scores = configuration(seed)
+        options["bias"] = bias[0] if bias else None
+        y, cache = attention_forward(q, k, v, **options)
+        dy = Source(seed + 1).normal(*y.shape)
+        tiled, tiled_cache = tiled_attention_forward(q, k, v, scores=scores, **options)
+        assert_close(tiled, y, floor=1)
+        plain = attention_backward(dy, cache)
+        assert_close(tiled_attention_backward(dy, tiled_cache), plain, floor=1)
 
 
 @given(seed=st.integers(0, 999), scores=st.integers(1, 60))
@@ -213,7 +214,7 @@ def test_what_heads_share_adds_up_on_any_number_of_cores(q, k, v):
     dy = Source(1).like(y)
     expected = tiled_attention_backward(dy, cache)
     with blas_held(4):
-        for _ in range(20):
+        for _ in range(8):
             again, cache = tiled_attention_forward(*args, causal=True, scores=512)
             assert_close(again, y, tolerance=0)
             assert_close(tiled_attention_backward(dy, cache), expected, tolerance=0)

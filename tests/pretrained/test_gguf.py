@@ -183,7 +183,7 @@ def test_changed_bytes_do_no_harm(write, make_llama):
     rng = np.random.default_rng(0)
     messages = []
     tracemalloc.start()
-    for _ in range(750):
+    for _ in range(250):
         changed = bytearray(content)
         for place in rng.integers(4, 2600, size=rng.integers(1, 4)):  # the header
             changed[place] = rng.choice([0, 1, 255, changed[place] ^ 1 << rng.integers(8)])
@@ -193,7 +193,7 @@ def test_changed_bytes_do_no_harm(write, make_llama):
             messages.append(str(error))
     assert tracemalloc.get_traced_memory()[1] < 30e6
     tracemalloc.stop()
-    assert 250 < len(messages) < 750
+    assert 80 < len(messages) < 250
     assert not any("\n" in message for message in messages)
 
 

@@ -82,6 +82,7 @@ def test_tables_are_aligned_by_what_characters_take():
 
 
 def test_fonts_are_chosen_by_what_there_is(oracle, monkeypatch):
+    oracle("matplotlib")
     from matplotlib import font_manager
 
     class Font:

@@ -52,7 +52,7 @@ MODEL_CONFIGURATIONS = (
 def model_cases(rng: Generator) -> Iterator[Case]:
     """Train GPT."""
     base: dict[str, Any] = {"vocab_size": 7, "context": 5, "width": 6, "num_layers": 1, "heads": 3}
-    two = base | {"num_layers": 2, "dropout": 0.3}
+    two = base | {"width": 4, "num_layers": 2, "heads": 2, "dropout": 0.3}
     batch = text_batch(rng)
     for label, config in {"one block": base, "two blocks, dropout": two}.items():
         yield from trained(label, partial(GPT, **config), batch, rng)
