@@ -1,5 +1,6 @@
 """What all tests share: the optional oracles, and hypothesis without deadlines."""
 
+import gc
 import importlib
 import os
 
@@ -15,6 +16,11 @@ settings.register_profile("npllm", **TIMELESS, max_examples=10, derandomize=True
 settings.register_profile("ci", **TIMELESS, max_examples=40, derandomize=True)
 settings.register_profile("thorough", **TIMELESS, max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npllm"))
+
+
+def pytest_collection_finish():
+    """Spare the collector of garbage what was imported and collected, which stays to the end."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -17,12 +17,12 @@ from npllm.training.metrics import read_metrics
 
 
 @kinds
-@pytest.mark.parametrize("stop", [4, 11, 12])  # the last checkpoint is of step 0, 10 and 12
+@pytest.mark.parametrize("stop", [4, 11])  # the last checkpoint is of step 0 and 10
 def test_a_stopped_run_ends_as_if_it_had_not_been(create, finished, changes, stop):
     run = create(**changes)
     advance(run, stop)
     resumed = Run.resume(run.directory)
-    assert resumed.step == (stop if stop == 12 else 5 * (stop // 5))
+    assert resumed.step == 5 * (stop // 5)
     assert resumed.options == run.options
     assert left_behind(finish(resumed)) == finished(**changes)
 
@@ -30,7 +30,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(create, finished, changes, sto
 @kinds
 def test_a_run_may_be_stopped_at_every_step(create, finished, changes):
     run = create(**changes)
-    for step in range(1, 12):
+    for step in range(1, 13):
         advance(run, step)
         assert run.save().name == f"checkpoint-{step:08d}"
         run = Run.resume(run.directory)
