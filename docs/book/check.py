@@ -131,7 +131,7 @@ def _negates_a_number(node: ast.AST) -> bool:
 
 
 def derived(pages: Iterable[Path]) -> set[str]:
-    """Return the names of the functions that some equation of the pages is held against."""
+    """Return the names of what an assertion of some equation calls, or hands to what it calls."""
     found = set()
     for page in pages:
         for cell in cells(page.read_text(encoding="utf-8")):
@@ -139,6 +139,7 @@ def derived(pages: Iterable[Path]) -> set[str]:
                 continue
             for claim in ast.walk(ast.parse(cell.source)):
                 if isinstance(claim, ast.Assert):
-                    names = [node for node in ast.walk(claim) if isinstance(node, ast.Name)]
-                    found |= {node.id for node in names}
+                    calls = [node for node in ast.walk(claim) if isinstance(node, ast.Call)]
+                    names = [name for call in calls for name in (call.func, *call.args)]
+                    found |= {name.id for name in names if isinstance(name, ast.Name)}
     return found

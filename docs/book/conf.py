@@ -47,6 +47,7 @@ myst_url_schemes: dict[str, Any] = {
 }
 
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

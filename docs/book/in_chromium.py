@@ -74,6 +74,7 @@ def visit(site: Path, pictures: Path | None) -> list[str]:
         for language in LANGUAGES:
             _search(told, browser, language)
             _live(told, browser, f"{language}/cross_entropy.html")
+            _switch(told, browser, f"{language}/lstm.html")
         browser.close()
         _without_webassembly(told, playwright)
     print("\n".join(told.told))
@@ -136,17 +137,34 @@ def _live(told: Visit, browser: Browser, name: str) -> None:
         code = cell.locator("pre").first
         code.click()
         page.keyboard.press("ControlOrMeta+A")
-        page.keyboard.type("while True: pass")
+        page.keyboard.type("print('half'); exec('while True: pass')")
         cell.locator("button").nth(0).click()
-        page.wait_for_timeout(500)
+        cell.get_by_text("half", exact=True).wait_for(timeout=5_000)  # shown while it runs
         cell.locator("button").nth(1).click()
         _finished(page, 5_000)
+        if not cell.locator(".output pre").inner_text().startswith("half\n"):
+            told.wrong.append(f"{name}: Stop loses what the cell had printed")
         cell.locator("button").nth(2).click()  # the code as it was
         told.told.append(
             f"{name}: Stop ends an endless cell; a new start takes {_press(page, 0):.1f} s"
         )
         if cell.locator(".output pre").inner_text() != built:
             told.wrong.append(f"{name}: after Stop the first cell does not run")
+
+
+def _switch(told: Visit, browser: Browser, name: str) -> None:
+    """Read on in the other language, at the same heading."""
+    with told.page(browser, "light-1280") as page:
+        page.goto(told.root + name)
+        page.locator("article h2").nth(2).evaluate(
+            "one => one.scrollIntoView({behavior: 'instant'})"
+        )
+        page.locator(".languages a").first.click()
+        page.wait_for_load_state()
+        top = page.locator("article h2").nth(2).bounding_box()
+        if top is None or not -1 < top["y"] < 200:
+            told.wrong.append(f"{name}: the other language opens at another place, {top}")
+        told.told.append(f"{name}: the other language opens at the same heading")
 
 
 def _press(page: Page, number: int) -> float:

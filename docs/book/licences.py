@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from docs.book.materials import KATEX, PURE, PYODIDE, numpy_wheel
+from docs.book.materials import KATEX, PAGEFIND, PURE, PYODIDE, numpy_wheel
 from docs.book.pages import ROOT
 
 MPL = "https://www.mozilla.org/MPL/2.0/"
@@ -23,8 +23,9 @@ class Work(NamedTuple):
         name: what it is called.
         version: which one.
         licence: its SPDX identifier.
-        text: the licence as its package has it; "" where the package has none.
-        source: where its source is, where that must be said.
+        text: the licence as its package has it; "" where the package has none, and the licence is
+            the same for all works.
+        source: where its source is, and the licence, where that must be said.
     """
 
     name: str
@@ -38,21 +39,24 @@ def shipped() -> list[Work]:
     """Return all of it, npllm itself first."""
     found = [Work("npllm", _version("npllm"), "MIT", _read(ROOT / "LICENSE"))]
     found.append(_npm("pyodide", "", f"the npm package pyodide; the licence: {MPL}"))
-    python = next(Path(sysconfig.get_path("stdlib")).glob("LICENSE*"), None)
-    text = "" if python is None else _read(python)
-    found.append(Work("CPython", "3.12", "PSF-2.0", text))
+    # Pyodide's package has none: that of the Python which builds the site, which differs in years
+    (python,) = Path(sysconfig.get_path("stdlib")).glob("LICENSE*")
+    found.append(Work("CPython", "3.12", "PSF-2.0", _read(python)))
     wheel = numpy_wheel()
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith("dist-info/LICENSE.txt"))
         text = archive.read(name).decode("utf-8")
     found.append(Work("NumPy", wheel.name.split("-")[1], "BSD-3-Clause", text))
     licences = {"tqdm": "MPL-2.0 AND MIT", "filelock": "MIT", "threadpoolctl": "BSD-3-Clause"}
-    licences |= {"wcwidth": "MIT", "furo": "MIT", "sphinx": "BSD-2-Clause", "pagefind": "MIT"}
+    licences |= {"wcwidth": "MIT", "furo": "MIT", "sphinx": "BSD-2-Clause"}
     licences |= {"sphinx-basic-ng": "MIT", "pygments": "BSD-2-Clause"}
-    for name in (*PURE, *THEME, "pagefind"):
+    for name in (*PURE, *THEME):
         source = f"the package tqdm of PyPI; the licence: {MPL}" if name == "tqdm" else ""
         found.append(Work(name, _version(name), licences[name], _licence_of(name), source))
     found.append(_npm("katex", _read(KATEX.parent / "LICENSE")))
+    found.append(_npm("pagefind", _read(PAGEFIND / "LICENSE" / "LICENSE")))
+    if lacking := [work.name for work in found if not (work.text or MPL in work.source)]:
+        raise SystemExit(f"the licence of {', '.join(lacking)} is in no package: the site lacks it")
     return found
 
 

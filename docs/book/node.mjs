@@ -18,7 +18,8 @@ for (const [page, sources] of Object.entries(pages)) {
   live.begin();
   for (const [number, source] of sources.entries()) {
     const start = performance.now();
-    const [output, error] = live.answer(source, number).toJs();
+    let output = "";
+    const error = live.answer(source, number, (text) => (output += text));
     const seconds = (performance.now() - start) / 1000;
     console.log(JSON.stringify({ page, number, output, error, seconds }));
   }

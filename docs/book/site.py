@@ -17,7 +17,7 @@ from pygments.lexers import TextLexer, guess_lexer_for_filename
 from pygments.util import ClassNotFound
 
 from docs.book import licences, notebooks
-from docs.book.materials import BOOK, KATEX, assemble, check
+from docs.book.materials import BOOK, KATEX, PAGEFIND, assemble, check
 from docs.book.pages import DOCS, LANGUAGES, ROOT
 from docs.book.policy import without_inline
 
@@ -30,7 +30,8 @@ FRONT = """<!doctype html>
 SOURCE_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{path}</title><link rel="stylesheet" href="{up}source.css"></head>
-<body><p><a href="{up}../en/index.html">npllm</a> · {path}</p>
+<body><p><a href="{up}../en/index.html">npllm</a> ·
+<a href="{up}../zh/index.html" lang="zh-CN">中文</a> · {path}</p>
 {body}</body></html>
 """
 
@@ -39,6 +40,7 @@ SOURCE_SHEET = """:root { color-scheme: light dark; }
 body { font-family: sans-serif; margin: 1rem; }
 pre { overflow-x: auto; }
 .linenos a, .linenos { color: inherit; opacity: 0.5; text-decoration: none; }
+:target + a .linenos { background: #fc6; color: #000; opacity: 1; }
 """
 
 
@@ -72,9 +74,15 @@ def build(out: Path) -> None:
         without_inline(made)
         _index(made, Path(room, "index"))
         (made / MARK).touch()
+        old = Path(room, "old")
         if out.exists():
-            out.rename(Path(room, "old"))
-        made.rename(out)
+            out.rename(old)
+        try:
+            made.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {len(list(out.rglob('*.html')))} pages, {size / 1e6:.0f} MB")
 
@@ -94,21 +102,26 @@ def _index(made: Path, room: Path) -> None:
                 (room / language / page.name).write_text("".join(parts), encoding="utf-8")
     search = ["--site", str(room), "--output-path", str(made / "pagefind")]
     search += ["--root-selector", "article", "--exclude-selectors", ".headerlink"]
-    _python("pagefind", *search)
+    _run("node", str(PAGEFIND / "lib" / "runner" / "bin.cjs"), *search)
 
 
 def _python(module: str, *arguments: str) -> None:
-    """Run a module of Python; where it fails, end with what it said."""
+    """Run a module of Python."""
+    _run(sys.executable, "-m", module, *arguments)
+
+
+def _run(*command: str) -> None:
+    """Run a program; where it fails, end with what it said."""
     environment = {
         **os.environ,
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
     }
-    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     if done.returncode:
-        raise SystemExit(f"{done.stdout}{done.stderr}the book is not built: {module} failed")
+        shown = " ".join(command[:3])
+        raise SystemExit(f"{done.stdout}{done.stderr}the book is not built: {shown} failed")
 
 
 def _static(folder: Path) -> Path:

@@ -69,7 +69,7 @@ def test_a_function_without_a_derivation_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     block = '<details class="{}"><summary>x</summary>\n\n```python\n{}\n```\n\n</details>\n'
     page.write_text(
-        block.format("equation", "assert f(1) == g.h(2)") + block.format("", "assert k")
+        block.format("equation", "assert f(1) == h.k(g) + n") + block.format("", "assert k()")
     )
     assert derived([page]) == {"f", "g"}
 

@@ -54,6 +54,7 @@
         ready = true;
         waiting.forEach((one) => one.progress(null));
       } else if ("fatal" in data) fatal(data.fatal);
+      else if ("printed" in data) waiting.get(data.id)?.print(data.printed);
       else {
         waiting.get(data.id)?.done(data);
         waiting.delete(data.id);
@@ -78,10 +79,10 @@
     waiting.clear();
   }
 
-  function ask(source, number, progress) {
+  function ask(source, number, progress, print) {
     const id = next++;
     return new Promise((done) => {
-      waiting.set(id, { done, progress });
+      waiting.set(id, { done, progress, print });
       python()?.postMessage({ id, source, number });
     });
   }
@@ -179,13 +180,21 @@
     async run() {
       forget(this);
       this.show(say.wait);
-      const { output = "", error = "", ended } = await ask(this.source, this.number, (share) => {
+      let printed = "";
+      const progress = (share) => {
         this.bar.hidden = share === null;
         if (share !== null) this.bar.value = share;
         this.show(share === null ? say.wait : say.load);
-      });
+      };
+      const print = (text) => {
+        if (!printed) this.show("");
+        printed += text;
+        this.output.append(text);
+      };
+      const { error = "", ended } = await ask(this.source, this.number, progress, print);
       this.bar.hidden = true;
-      this.show(ended ?? output + error, Boolean(ended || error));
+      if (ended && printed && !printed.endsWith("\n")) printed += "\n";
+      this.show(printed + (ended ?? error), Boolean(ended || error));
       this.ran = !ended && error === "";
       if (error) this.element.closest("details")?.setAttribute("open", "");
       return ended ?? (error && say.above);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from copy import copy, deepcopy
 from typing import Any
@@ -34,13 +35,14 @@ def kept(value: Any) -> Any:
     return copy(value) if isinstance(value, np.ndarray | list | dict) else value
 
 
-def answer(source: str, number: int) -> tuple[str, str]:
-    """Return what a cell prints, and its traceback from the cell on, or nothing if all is well.
+def answer(source: str, number: int, tell: Callable[[str], object]) -> str:
+    """Run a cell; return its traceback from the cell on, or nothing if all is well.
 
     Args:
         source: of the cell.
         number: of the cell on the page. One that has run before runs on what it found then: what
             the cells from it on have done is forgotten.
+        tell: is given what the cell prints, piece by piece.
     """
     if number in before:
         scope.clear()
@@ -49,27 +51,25 @@ def answer(source: str, number: int) -> tuple[str, str]:
         before[number] = {name: kept(value) for name, value in scope.items()}
     for later in [other for other in before if other > number]:
         del before[later]
-    printed: list[str] = []
     length = 0
 
-    def tell(text: str) -> None:
+    def tell_some(text: str) -> None:
         nonlocal length
         if length < MOST <= length + len(text):
             text += "\n... and more\n"
         if length < MOST:
-            printed.append(text)
+            tell(text)
         length += len(text)
 
     try:
-        with redirect_stderr(Teller(tell)):
-            run(source, scope, f"<cell {number}>", tell)
+        with redirect_stderr(Teller(tell_some)):
+            run(source, scope, f"<cell {number}>", tell_some)
     except BaseException as error:
         place = error.__traceback__
         while place is not None and not place.tb_frame.f_code.co_filename.startswith("<cell"):
             place = place.tb_next
-        told = "".join(traceback.format_exception(type(error), error, place))
-        return "".join(printed), told
-    return "".join(printed), ""
+        return "".join(traceback.format_exception(type(error), error, place))
+    return ""
 
 
 begin()

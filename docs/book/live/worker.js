@@ -1,5 +1,6 @@
 // Python in a worker, so that the page stays alive; everything it fetches lies beside this file.
-// It tells: {progress}, {ready}, {id, output, error} for each cell, {fatal} when it cannot go on.
+// It tells: {progress}, {ready}, for each cell {id, printed} as it prints and {id, error} at its end,
+// {fatal} when it cannot go on.
 import { loadPyodide } from "./python/pyodide.mjs";
 
 const folder = new URL("./python/", import.meta.url).href;
@@ -56,8 +57,8 @@ onmessage = async ({ data: { id, source, number } }) => {
   const python = await live.catch(() => null);
   if (python === null) return; // it was told already
   try {
-    const [output, error] = python.answer(source, number).toJs();
-    postMessage({ id, output, error });
+    const error = python.answer(source, number, (printed) => postMessage({ id, printed }));
+    postMessage({ id, error });
   } catch (error) {
     end(error); // Python's own errors are answers; what is thrown here is its end
   }
