@@ -22,10 +22,12 @@ class Sampling:
        4.1).
     2. softmax(logits / temperature).
     3. The ``top_k`` likeliest are kept.
-    4. What is at least ``min_p`` times as likely as the likeliest is kept (Nguyen et al., "Turning
-       Up the Heat: Min-p Sampling" (2024)).
-    5. The fewest, likeliest first, that together reach ``top_p`` of what is left are kept (Holtzman
+    4. The fewest, likeliest first, that together reach ``top_p`` of what is left are kept (Holtzman
        et al., "The Curious Case of Neural Text Degeneration" (2020), section 3.1).
+    5. What is at least ``min_p`` times as likely as the likeliest is kept (Nguyen et al., "Turning
+       Up the Heat: Min-p Sampling" (2024)).
+
+    The order is that of transformers and of llama.cpp.
 
     Attributes:
         temperature: below 1 sharpens, above 1 flattens; 0 leaves the likeliest token alone.
@@ -92,11 +94,11 @@ class Sampling:
             p, _ = softmax_forward((logits - logits.max()) / temperature)
         order = np.argsort(-logits, kind="stable")
         kept = order[:top_k]
-        if self.min_p is not None:
-            kept = kept[p[kept] >= self.min_p * p[kept[0]]]
         if self.top_p is not None:
             mass = np.cumsum(p[kept]) / p[kept].sum()
             kept = kept[: np.searchsorted(mass, self.top_p) + 1]
+        if self.min_p is not None:
+            kept = kept[p[kept] >= self.min_p * p[kept[0]]]
         probabilities = np.zeros_like(p)
         probabilities[kept] = p[kept] / p[kept].sum()
         return probabilities

@@ -148,10 +148,29 @@ def test_min_p_keeps_what_is_near_the_likeliest(logits, min_p, top_k):
     assert dropped.max(initial=0) <= min_p * before.max() + 1e-12
 
 
-def test_min_p_comes_before_top_p():
-    logits = np.log([0.5, 0.3, 0.2])  # without the last, the first is 0.625 of what is left
-    assert next_token_probabilities(logits, min_p=0.5, top_p=0.6).tolist() == [1, 0, 0]
-    assert np.count_nonzero(next_token_probabilities(logits, top_p=0.6)) == 2
+def test_top_p_comes_before_min_p():
+    # the five reach 0.85 with three: of those, min-p lets none go
+    logits = np.log([0.5, 0.3, 0.1, 0.06, 0.04])
+    p = next_token_probabilities(logits, top_p=0.85, min_p=0.15)
+    np.testing.assert_allclose(p, np.array([5, 3, 1, 0, 0]) / 9, rtol=1e-12)
+
+
+def test_the_order_is_that_of_transformers(transformers, torch):
+    rng = np.random.default_rng(0)
+    processors = transformers.generation.logits_process
+    for _ in range(200):
+        logits = rng.normal(size=12) * rng.uniform(0.5, 4)
+        top_k, top_p, min_p = int(rng.integers(1, 13)), rng.uniform(0.05, 1), rng.uniform(0, 0.5)
+        scores = torch.tensor(logits[None])
+        for processor in (
+            processors.TopKLogitsWarper(top_k),
+            processors.TopPLogitsWarper(top_p),
+            processors.MinPLogitsWarper(min_p),
+        ):
+            scores = processor(None, scores)
+        right = scores.softmax(-1).numpy()[0]
+        ours = next_token_probabilities(logits, top_k=top_k, top_p=top_p, min_p=min_p)
+        np.testing.assert_allclose(ours, right, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("occurred", [[0, 2], [2, 0, 0, 2], np.array([0, 2])])

@@ -45,14 +45,14 @@ class Mistake:
         Raises:
             ValueError: the piece of source is not there exactly once.
         """
-        text = textwrap.dedent(inspect.getsource(self.function))
+        function: Any = inspect.unwrap(self.function)
+        text = textwrap.dedent(inspect.getsource(function))
         if text.count(self.source) != 1:
-            name = self.function.__name__
+            name = function.__name__
             raise ValueError(f"{self.source!r} must occur once in {name}: mend the mistake")
-        scope = dict(self.function.__globals__)
+        scope = dict(function.__globals__)
         code = compile(text.replace(self.source, self.replacement), f"<{self.slip}>", "exec")
         exec(code, scope)
-        function: Any = self.function
         original, attributes = function.__code__, dict(vars(function))
         function.__code__ = scope[function.__name__].__code__
         try:

@@ -10,8 +10,12 @@ Every layer is a pair of pure functions::
 * Inputs and ``dy`` are never written to, and nothing that comes back shares memory with them.
   The cache keeps what the backward needs by reference: leave ``x`` and ``y`` as they are until
   the backward has run.
-* The dtype of the input is the dtype of the output: float32, float64 or complex128. Forwards are
-  analytic functions of their floating arguments, so the complex step proves their backwards.
+* All floating arguments of a call have one dtype, float32 or float64 (or complex), which is that of
+  the result; ``dy`` has it too. Integers, booleans, float16 and a mixture are a TypeError that
+  names the argument; constants (masks, target distributions, class weights, the cosines of
+  positions) are brought to it. Forwards are analytic functions of their floating arguments, so the
+  complex step proves their backwards.
+* What underflows is zero, whatever the caller's ``np.errstate``.
   Arrays have at least one axis (NumPy before 2 turns a single float32 number into float64).
 * Layouts, defaults and semantics are those of torch, unless a docstring says otherwise.
 
@@ -30,6 +34,7 @@ from npllm.layers.activations import (
     tanh_backward,
     tanh_forward,
 )
+from npllm.layers.arrays import underflowing
 from npllm.layers.attention import attention_backward, attention_forward
 from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from npllm.layers.dropout import dropout_backward, dropout_forward
@@ -135,3 +140,8 @@ __all__ = [
     "unrolled_lstm_backward",
     "unrolled_lstm_forward",
 ]
+
+# what is called from outside; within, a layer's own layers are called as they are written
+for _name in __all__:
+    if callable(globals()[_name]) and not isinstance(globals()[_name], type):
+        globals()[_name] = underflowing(globals()[_name])

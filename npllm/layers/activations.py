@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from npllm.layers.arrays import Array, Mask
+from npllm.layers.arrays import Array, Mask, check_dy, check_floats
 from npllm.layers.pieces import Pieces, backward_in_pieces, forward_in_pieces
 
 ROOT = math.sqrt(2 / math.pi)
@@ -32,6 +32,7 @@ def sigmoid_forward(x: Array) -> tuple[Array, Array]:
     >>> y.round(12).tolist()
     [0.5, 0.75]
     """
+    check_floats(x=x)
     y = sigmoid(x)
     return y, y
 
@@ -39,6 +40,7 @@ def sigmoid_forward(x: Array) -> tuple[Array, Array]:
 def sigmoid_backward(dy: Array, cache: Array) -> Array:
     """Return dx = dy y (1 - y)."""
     y = cache
+    check_dy(dy, y.shape, y.dtype)
     return dy * y * (1 - y)
 
 
@@ -49,6 +51,7 @@ def tanh_forward(x: Array) -> tuple[Array, Array]:
     >>> y.round(12).tolist()  # (2 - 1/2) / (2 + 1/2)
     [0.6]
     """
+    check_floats(x=x)
     y = np.tanh(x)
     return y, y
 
@@ -56,23 +59,33 @@ def tanh_forward(x: Array) -> tuple[Array, Array]:
 def tanh_backward(dy: Array, cache: Array) -> Array:
     """Return dx = dy (1 - y^2)."""
     y = cache
+    check_dy(dy, y.shape, y.dtype)
     return dy * (1 - y * y)
 
 
-def relu_forward(x: Array) -> tuple[Array, Mask]:
+class ReluCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    positive: Mask
+    dtype: np.dtype[np.inexact]
+
+
+def relu_forward(x: Array) -> tuple[Array, ReluCache]:
     """Apply y = max(x, 0). At 0 the derivative is taken as 0, as in torch.
 
     >>> y, _ = relu_forward(np.array([-2.0, 3.0]))
     >>> y.tolist()
     [0.0, 3.0]
     """
+    check_floats(x=x)
     positive = ~(x.real <= 0)  # or no number: it is not hidden
-    return np.where(positive, x, np.zeros((), x.dtype)), positive
+    return np.where(positive, x, np.zeros((), x.dtype)), ReluCache(positive, x.dtype)
 
 
-def relu_backward(dy: Array, cache: Mask) -> Array:
+def relu_backward(dy: Array, cache: ReluCache) -> Array:
     """Return dx = dy where x > 0, and 0 elsewhere."""
-    positive = cache
+    positive, dtype = cache
+    check_dy(dy, positive.shape, dtype)
     return np.where(positive, dy, np.zeros((), dy.dtype))
 
 
@@ -101,6 +114,7 @@ def gelu_forward(
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f'approximate must be "none" or "tanh", got {approximate!r}')
+    check_floats(x=x)
     return forward_in_pieces(lambda rows: _gelu(rows, approximate), x)
 
 
@@ -134,6 +148,7 @@ def gelu_backward(dy: Array, cache: GeluCache | Pieces) -> Array:
 
 def _gelu_backward(dy: Array, cache: GeluCache) -> tuple[Array]:
     x, approximate = cache
+    check_dy(dy, x.shape, x.dtype)
     phi = _phi(x, approximate)  # less memory travels than if it were kept
     if approximate == "none":
         slope = np.exp(-0.5 * x * x)
@@ -165,6 +180,7 @@ def silu_forward(x: Array) -> tuple[Array, SiluCache]:
     >>> bool(np.isclose(y[0], 0.75 * np.log(3.0)))
     True
     """
+    check_floats(x=x)
     s = sigmoid(x)
     return x * s, SiluCache(x, s)
 
@@ -172,4 +188,5 @@ def silu_forward(x: Array) -> tuple[Array, SiluCache]:
 def silu_backward(dy: Array, cache: SiluCache) -> Array:
     """Return dx = dy (s + x s (1 - s)), s = sigmoid(x)."""
     x, s = cache
+    check_dy(dy, x.shape, x.dtype)
     return dy * (s + x * s * (1 - s))

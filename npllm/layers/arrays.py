@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,68 @@ Array = npt.NDArray[Any]  # real or complex floating numbers, of one dtype in a 
 Ids = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
 Shape = tuple[int, ...]
+
+
+def check_floats(**arrays: Array | None) -> None:
+    """Raise TypeError, naming the argument, unless all are floating arrays of one dtype.
+
+    That is the rule of every layer: what has a gradient is float32 or float64 (or complex, which
+    the complex step needs), and the same throughout a call, so that nothing is rounded or widened
+    unseen. Constants (a mask, a class's weight, the cosines of positions) are brought to it.
+
+    Args:
+        arrays: by the names of the arguments; None of one that is not given.
+
+    >>> check_floats(x=np.zeros(2), weight=np.zeros(2, np.float32))
+    Traceback (most recent call last):
+    TypeError: weight must be float64 as x is, got float32
+    """
+    first = None
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        dtype = getattr(array, "dtype", None)
+        if dtype is None or dtype.char not in _FLOATS:
+            got = type(array).__name__ if dtype is None else dtype
+            raise TypeError(f"{name} must be an array of float32 or float64, got {got}")
+        if first is None:
+            first = name, dtype
+        elif dtype != first[1]:
+            raise TypeError(f"{name} must be {first[1]} as {first[0]} is, got {dtype}")
+
+
+_FLOATS = "fdFD"  # float32, float64, and complex numbers of both
+
+
+def check_dy(dy: Array, shape: Shape, dtype: npt.DTypeLike, name: str = "dy") -> None:
+    """Raise, naming the argument, unless a cotangent has the forward's shape and dtype.
+
+    Raises:
+        TypeError: it is no array, or of another dtype.
+        ValueError: it has another shape.
+    """
+    check_floats(**{name: dy})
+    check_shape(dy, shape, name)
+    if dy.dtype != dtype:
+        raise TypeError(f"{name} must be {np.dtype(dtype)} as the result is, got {dy.dtype}")
+
+
+Parameter = ParamSpec("Parameter")
+Result = TypeVar("Result")
+
+
+def underflowing(function: Callable[Parameter, Result]) -> Callable[Parameter, Result]:
+    """Return a function in which numbers that are too small become zero, without a word.
+
+    exp(-1000) is a weight of zero, whatever the caller's ``np.errstate`` makes of underflow.
+    """
+
+    @wraps(function)
+    def quiet(*args: Parameter.args, **options: Parameter.kwargs) -> Result:
+        with np.errstate(under="ignore"):
+            return function(*args, **options)
+
+    return quiet
 
 
 def check_ids(ids: npt.ArrayLike, size: int, name: str = "ids") -> Ids:
@@ -92,7 +156,7 @@ def _weighed_rows(x: Array, y: Array | None, weight: float) -> Array:
     """
     if y is not None:
         return np.einsum("...i,...i->...", x, y)[..., None] * weight
-    return x @ np.full((x.shape[-1], 1), weight, np.result_type(x.dtype, np.float32))
+    return x @ np.full((x.shape[-1], 1), weight, x.dtype)
 
 
 def column_sum(x: Array) -> Array:

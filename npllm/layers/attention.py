@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, Mask, Shape, check_shape, unbroadcast
+from npllm.layers.arrays import (
+    Array,
+    Mask,
+    Shape,
+    check_dy,
+    check_floats,
+    check_probability,
+    unbroadcast,
+)
 from npllm.layers.dropout import DropoutCache, dropout_backward, dropout_forward
 from npllm.layers.softmax import SoftmaxCache, softmax_backward, softmax_forward
 
@@ -130,9 +138,10 @@ def attention_forward(
     [[1.5]]
     """
     check_attention(q, k, v, mask, bias)
+    check_probability(dropout, "dropout")
     sight = Sight(mask, causal, window, offset)
     cache = attention_cache(q, k, v, sight, bias, scale, softcap, dropout, rng, return_weights)
-    y = cache.dropped @ v  # (..., Tq, Dv)
+    y = weighed(cache.dropped, v)  # (..., Tq, Dv)
     return ((y, cache.weights) if return_weights else y), cache
 
 
@@ -151,8 +160,9 @@ def attention_cache(
     """Return the cache of :func:`attention_forward`, which has all but the product with v."""
     # a Python float: a NumPy one would turn float32 into float64
     scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
-    scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
-    scores *= scale
+    with np.errstate(invalid="ignore"):  # of a key that is hidden, say
+        scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
+        scores *= scale
     tanh = None
     if softcap is not None:
         softcap = float(softcap)
@@ -161,7 +171,7 @@ def attention_cache(
         tanh = np.tanh(scores / softcap)
         scores = softcap * tanh
     if bias is not None:
-        scores = scores + bias.astype(scores.dtype)
+        scores = scores + bias
     weights, softmax_cache = softmax_forward(sight.hide(scores))
     dropped: Array = weights
     dropout_cache: DropoutCache | None = None
@@ -193,16 +203,19 @@ def attention_backward(dy: Any, cache: AttentionCache) -> tuple[Array, ...]:
     """
     q, k, v, bias_shape, scale, tanh, _, softmax_cache, dropped, dropout_cache, *_ = cache
     dy, dweights_returned = dy if cache.return_weights else (dy, None)
-    check_shape(dy, cache.y_shape, "dy")
+    check_dy(dy, cache.y_shape, v.dtype)
     # y = dropped @ v
-    ddropped = dy @ v.swapaxes(-1, -2)  # (..., Tq, Tk)
+    with np.errstate(invalid="ignore"):
+        ddropped = dy @ v.swapaxes(-1, -2)  # (..., Tq, Tk)
+    if not np.isfinite(v).all():  # what a key without weight would have added does not matter
+        ddropped = np.where(dropped == 0, np.zeros((), dy.dtype), ddropped)
     dv = dropped.swapaxes(-1, -2) @ dy  # (..., Tk, Dv)
     # dropped = dropout(weights)
     dweights = unbroadcast(ddropped, dropped.shape)
     if dropout_cache is not None:
         dweights = dropout_backward(dweights, dropout_cache)
     if dweights_returned is not None:
-        check_shape(dweights_returned, dweights.shape, "dweights")
+        check_dy(dweights_returned, dweights.shape, v.dtype, "dweights")
         dweights += dweights_returned
     # weights = softmax(scores); a hidden key has weight zero, so its score gets no gradient
     dscores = softmax_backward(dweights, softmax_cache)
@@ -210,10 +223,12 @@ def attention_backward(dy: Any, cache: AttentionCache) -> tuple[Array, ...]:
     dbias = () if bias_shape is None else (unbroadcast(dscores, bias_shape),)
     # scores = softcap * tanh(scores / softcap)
     if tanh is not None:
-        dscores = dscores * (1 - tanh * tanh)  # not in place: dbias may be the same array
+        # of a hidden score it may be no number
+        slope = np.where(dscores == 0, 0, 1 - tanh * tanh)
+        dscores = dscores * slope  # not in place: dbias may be the same array
     # scores = q @ k.T * scale
     dproduct = dscores * scale
-    dq = dproduct @ k  # (..., Tq, D)
+    dq = weighed(dproduct, k)  # (..., Tq, D)
     dk = dproduct.swapaxes(-1, -2) @ q  # (..., Tk, D)
     return (
         unbroadcast(dq, q.shape),
@@ -233,13 +248,30 @@ def attention_weights(cache: AttentionCache) -> Array:
     return cache.weights.copy()
 
 
+def weighed(weights: Array, rows: Array) -> Array:
+    """Return weights @ rows, where a row of weight zero adds nothing, not even NaN.
+
+    >>> weighed(np.array([[1.0, 0.0]]), np.array([[2.0], [np.nan]])).tolist()
+    [[2.0]]
+    """
+    with np.errstate(invalid="ignore"):
+        product = weights @ rows
+        if np.isfinite(product).all():
+            return product
+        broken = ~np.isfinite(rows)
+        seen = (weights != 0).astype(rows.real.dtype) @ broken.astype(rows.real.dtype)
+        finite = weights @ np.where(broken, np.zeros((), rows.dtype), rows)
+    return np.where(seen > 0, product, finite)
+
+
 def check_attention(q: Array, k: Array, v: Array, mask: Mask | None, bias: Array | None) -> Shape:
     """Return the leading axes of the scores of attention.
 
     Raises:
-        TypeError: ``mask`` is not boolean.
+        TypeError: ``mask`` is not boolean, or the others are not floats of one dtype.
         ValueError: the shapes do not fit.
     """
+    check_floats(q=q, k=k, v=v, bias=bias)
     try:
         (_, d), (tk, kd), (vk, _) = (array.shape[-2:] for array in (q, k, v))
         if (d, tk) != (kd, vk):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npllm.layers.arrays import Array, check_shape
+from npllm.layers.arrays import Array, check_floats, check_shape
 
 
 def check_cell(
@@ -15,7 +15,7 @@ def check_cell(
     bias_hh: Array | None,
     hidden: int | None = None,
 ) -> None:
-    """Raise ValueError, naming the argument, unless the shapes fit a cell of so many blocks.
+    """Raise, naming the argument, unless dtypes and shapes fit a cell of so many blocks.
 
     Args:
         gates: how many blocks of H rows the weights have.
@@ -27,6 +27,9 @@ def check_cell(
         bias_hh: (gates H,) or None; both or neither.
         hidden: H, where h may have another width, P; None where P = H.
     """
+    check_floats(
+        x=x, h=h, weight_ih=weight_ih, weight_hh=weight_hh, bias_ih=bias_ih, bias_hh=bias_hh
+    )
     if h.ndim == 0:
         raise ValueError(f"h must have shape (..., H), got {h.shape}")
     rows = gates * (h.shape[-1] if hidden is None else hidden)

@@ -7,7 +7,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Ids, check_ids, check_probability, check_shape
+from npllm.layers.arrays import (
+    Array,
+    Ids,
+    check_dy,
+    check_floats,
+    check_ids,
+    check_probability,
+    check_shape,
+)
 from npllm.layers.embedding import one_hot
 from npllm.layers.softmax import log_softmax_forward
 
@@ -67,6 +75,7 @@ def cross_entropy_forward(
     >>> bool(np.isclose(loss, np.log(8)))  # equal scores over V classes cost log V
     True
     """
+    check_floats(logits=logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits must have shape (..., V) with V > 0, got {logits.shape}")
     if reduction not in ("none", "mean", "sum"):
@@ -75,6 +84,8 @@ def cross_entropy_forward(
     label_smoothing = float(label_smoothing)  # a NumPy one would turn float32 into float64
     if weight is not None:
         check_shape(weight, logits.shape[-1:], "weight")
+        if weight.size and not weight.real.min() >= 0:
+            raise ValueError(f"weight must not be negative, got {weight.real.min()}")
         weight = weight.astype(logits.dtype)
     targets = np.asarray(targets)
     log_p, _ = log_softmax_forward(logits)
@@ -84,7 +95,10 @@ def cross_entropy_forward(
         ids, row_weight = _hard_targets(targets, logits, weight, ignore_index)  # (...)
         if label_smoothing:
             q = one_hot(ids, logits.shape[-1], logits.dtype)
-    elif targets.dtype.kind == "f" or targets.dtype == logits.dtype:
+    elif targets.dtype.kind in "fc":
+        check_floats(targets=targets)  # data: they take the dtype of the logits
+        if ignore_index != -100:
+            raise ValueError("ignore_index is for targets that are integers: leave it out")
         q = _soft_targets(targets, logits)
         row_weight = np.ones(logits.shape[:-1], logits.dtype)
     else:
@@ -123,6 +137,8 @@ def cross_entropy_backward(dy: npt.ArrayLike, cache: CrossEntropyCache) -> Any:
     """
     log_p, ids, row_weight, q, divisor, reduction, soft_factor = cache
     rows = log_p.shape[:-1]
+    if reduction == "none":
+        check_dy(np.asarray(dy), rows, log_p.dtype)
     dy = np.asarray(dy, log_p.dtype)
     check_shape(dy, rows if reduction == "none" else (), "dy")
     # result = loss.sum() / divisor

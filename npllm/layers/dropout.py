@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Shape, check_probability, check_shape
+from npllm.layers.arrays import Array, Shape, check_dy, check_floats, check_probability
 
 
 class RowsOfDraws(np.random.Generator):
@@ -48,6 +48,7 @@ class DropoutCache(NamedTuple):
 
     mask: Array | None  # of factors; None where nothing was dropped
     shape: Shape
+    dtype: np.dtype[np.inexact]
 
 
 def dropout_forward(
@@ -76,19 +77,20 @@ def dropout_forward(
     >>> sorted(set(y.tolist()))  # 0, or 1 / (1 - 0.5)
     [0.0, 2.0]
     """
+    check_floats(x=x)
     check_probability(p, "p")
     if not training or p == 0:
-        return x.copy(), DropoutCache(None, x.shape)
+        return x.copy(), DropoutCache(None, x.shape, x.dtype)
     if rng is None:
         raise ValueError("rng must be a numpy.random.Generator where dropout is on, got None")
     kept = rng.random(x.shape, dtype=np.float32) >= p
     scale = 0.0 if p == 1 else 1 / (1 - p)
     mask = kept.astype(x.real.dtype) * np.asarray(scale, x.real.dtype)
-    return x * mask, DropoutCache(mask, x.shape)
+    return x * mask, DropoutCache(mask, x.shape, x.dtype)
 
 
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """Return dx = dy times the mask of the forward: the same elements, the same factor."""
-    mask, shape = cache
-    check_shape(dy, shape, "dy")
+    mask, shape, dtype = cache
+    check_dy(dy, shape, dtype)
     return dy.copy() if mask is None else dy * mask

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from npllm.layers.arrays import Array, Ids, as_rows, check_ids, check_shape
+from npllm.layers.arrays import Array, Ids, as_rows, check_dy, check_floats, check_ids
 
 
 def one_hot(ids: npt.ArrayLike, size: int, dtype: npt.DTypeLike = np.float64) -> Array:
@@ -66,6 +66,7 @@ def embedding_forward(
     >>> y.tolist() == (one_hot([2, 0], 3) @ weight).tolist() == [[4.0, 5.0], [0.0, 1.0]]
     True
     """
+    check_floats(weight=weight)
     if weight.ndim != 2:
         raise ValueError(f"weight must have shape (V, E), got {weight.shape}")
     ids = check_ids(ids, len(weight))
@@ -90,7 +91,7 @@ def embedding_backward(dy: Array, cache: EmbeddingCache, onto: Array | None = No
         onto: (V, E), to which it is added, and which is returned; zeros where None.
     """
     ids, (vocabulary, width), dtype, padding_idx = cache
-    check_shape(dy, (*ids.shape, width), "dy")
+    check_dy(dy, (*ids.shape, width), dtype)
     dy = as_rows(dy)  # (M, E)
     # y = weight[ids] = x @ weight
     used, columns = np.unique(ids.ravel(), return_inverse=True)  # (U,), (M,)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npllm.layers.activations import sigmoid
-from npllm.layers.arrays import Array, check_shape, split_last
+from npllm.layers.arrays import Array, check_dy, split_last
 from npllm.layers.cells import check_cell
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 
@@ -111,7 +111,7 @@ def gru_cell_backward(dy: Array, cache: GRUCellCache) -> tuple[Array, ...]:
         cache: what :func:`gru_cell_forward` returned.
     """
     h, r, z, n, h_n, reset_after, input_cache, state_cache, new_cache = cache
-    check_shape(dy, h.shape, "dy")
+    check_dy(dy, h.shape, h.dtype)
     # h_next = (1 - z) * n + z * h
     dz, dn, dh = dy * (h - n), dy * (1 - z), dy * z
     # n = tanh(a_n)

@@ -8,6 +8,8 @@ from npllm.layers.arrays import (
     Array,
     Shape,
     as_rows,
+    check_dy,
+    check_floats,
     check_last_axis,
     check_shape,
     column_sum,
@@ -42,6 +44,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
     >>> y.tolist()  # 1 * 3 + 2 * 4 + 0.5
     [11.5]
     """
+    check_floats(x=x, weight=weight, bias=bias)
     if weight.ndim != 2:
         raise ValueError(f"weight must have shape (O, I), got {weight.shape}")
     check_last_axis(x, weight.shape[1], "x")
@@ -66,7 +69,7 @@ def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, ...]:
         cache: what :func:`linear_forward` returned.
     """
     rows, weight, has_bias, shape = cache
-    check_shape(dy, (*shape[:-1], len(weight)), "dy")
+    check_dy(dy, (*shape[:-1], len(weight)), weight.dtype)
     dy = as_rows(dy)  # (M, O)
     # y += bias
     dbias = (column_sum(dy),) if has_bias else ()  # (O,)

@@ -22,6 +22,7 @@ from npllm.layers.arrays import (
     Mask,
     Shape,
     as_rows,
+    check_floats,
     check_ids,
     check_shape,
     column_sum,
@@ -148,6 +149,7 @@ def _checked(
     logits: int | None,
 ) -> LinearCrossEntropyCache:
     """Return the arguments as rows, having checked the targets."""
+    check_floats(x=x, weight=weight, bias=bias)
     targets = np.asarray(targets)
     if targets.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers, got {targets.dtype}")

@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Ids, Shape, check_ids, check_shape, split_last
+from npllm.layers.arrays import (
+    Array,
+    Ids,
+    Shape,
+    check_floats,
+    check_ids,
+    check_last_axis,
+    check_probability,
+    check_shape,
+    split_last,
+)
 from npllm.layers.batch_last_lstm import (
     BatchLastCache,
     batch_last_lstm_backward,
@@ -62,6 +72,7 @@ class LSTMCache(NamedTuple):
     batch_first: bool
     has_state: bool
     y_shape: Shape
+    state_shapes: tuple[Shape, Shape]
 
 
 def lstm_forward(
@@ -118,10 +129,15 @@ def lstm_forward(
     ([[0.875]], True)
     """
     x, layers = np.asarray(x), _layers(weights)
+    check_probability(dropout, "dropout")
+    given = {"x": x} if embedding is None else {"embedding": embedding}
+    check_floats(**given, **weights, **dict(zip(("h0", "c0"), state or (), strict=False)))
     axes, shapes = (3, "(T, B, I) or (T, I)") if embedding is None else (2, "(T, B) or (T,)")
     single = x.ndim == axes - 1
     if not single and x.ndim != axes:
         raise ValueError(f"x must have shape {shapes}, got {x.shape}")
+    if embedding is None:
+        check_last_axis(x, weights[f"weight_ih_{layers[0][0]}"].shape[-1], "x")
     y = x[:, None] if single else x.swapaxes(0, 1) if batch_first else x  # (T, B, ...)
     steps, batch = y.shape[:2]
     if lengths is not None:
@@ -164,7 +180,8 @@ def lstm_forward(
         y, final = y[:, 0], (final[0][:, 0], final[1][:, 0])
     elif batch_first:
         y = y.swapaxes(0, 1)
-    layout = (lengths, single, batch_first, state is not None, y.shape)
+    shapes_of_state = (final[0].shape, final[1].shape)
+    layout = (lengths, single, batch_first, state is not None, y.shape, shapes_of_state)
     return (y, final), LSTMCache(layers, names, directions, dropouts, words, *layout)
 
 
@@ -180,9 +197,13 @@ def lstm_backward(
             the loss does not see the final state.
         cache: what :func:`lstm_forward` returned.
     """
-    layers, names, directions, dropouts, words, lengths, single, batch_first, has_state, _ = cache
+    layers, names, directions, dropouts, words, lengths, single, batch_first, has_state, *_ = cache
     dout, dfinal = dy
     check_shape(dout, cache.y_shape, "dy")
+    if dfinal is not None:
+        # (L, B, P) and (L, B, H), or without the batch
+        for d, shape, name in zip(dfinal, cache.state_shapes, ("dh_n", "dc_n"), strict=True):
+            check_shape(d, shape, name)
     if single:
         dout = dout[:, None]
         dfinal = None if dfinal is None else (dfinal[0][:, None], dfinal[1][:, None])

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npllm.layers.activations import sigmoid
-from npllm.layers.arrays import Array, as_rows, check_shape, split_last
+from npllm.layers.arrays import Array, as_rows, check_dy, check_floats, check_shape, split_last
 from npllm.layers.cells import check_cell
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 
@@ -90,6 +90,7 @@ def lstm_cell_forward(
     """
     hidden = math.prod(weight_hh.shape[:1]) // 4
     check_cell(4, x, h, weight_ih, weight_hh, bias_ih, bias_hh, hidden)
+    check_floats(x=x, c=c, weight_ch=weight_ch)
     check_shape(c, (*h.shape[:-1], hidden), "c")
     if weight_ch is not None:
         check_shape(weight_ch, (3 * hidden,), "weight_ch")
@@ -119,8 +120,8 @@ def lstm_cell_backward(dy: State, cache: LSTMCellCache) -> tuple[Array, ...]:
     """
     c, i, f, g, o, c_next, tanh_c, weight_ch, input_cache, state_cache = cache
     dh_next, dc_next = dy
-    check_shape(dh_next, c.shape, "dh'")
-    check_shape(dc_next, c.shape, "dc'")
+    check_dy(dh_next, c.shape, c.dtype, "dh'")
+    check_dy(dc_next, c.shape, c.dtype, "dc'")
     # h_next = o * tanh(c_next): c_next is seen through h_next too
     do = dh_next * tanh_c
     dc_next = dc_next + dh_next * o * (1 - tanh_c * tanh_c)

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from npllm.layers.arrays import Array, Mask, Shape, check_shape
+from npllm.layers.arrays import Array, Mask, Shape, check_dy, check_floats, check_shape
 from npllm.layers.attention import (
     AttentionCache,
     Sight,
@@ -107,6 +107,8 @@ def multi_head_attention_forward(
     >>> bool(np.allclose(y, np.concatenate([one, two], axis=-1)))
     True
     """
+    keys_before, values_before = past if isinstance(past, tuple) else (None, None)
+    check_floats(q=q, k=k, v=v, past_keys=keys_before, past_values=values_before, bias=bias)
     kv_heads = heads if kv_heads is None else kv_heads
     if sight.offset:
         raise ValueError(f"the offset follows from the past, and must be 0, got {sight.offset}")
@@ -178,6 +180,9 @@ def multi_head_attention_backward(
     new = slice(past_steps, None)
     dk, dv = dk.squeeze(2)[:, :, new], dv.squeeze(2)[:, :, new]  # (B, K, Tk, D or Dv)
     if dkept is not None:
+        kept = (batch, kv_heads, past_steps + dk.shape[2])
+        for d, size, name in ((dkept[0], dk.shape[3], "dkeys"), (dkept[1], width, "dvalues")):
+            check_dy(d, (*kept, size), dk.dtype, name)
         dk, dv = dk + dkept[0][:, :, new], dv + dkept[1][:, :, new]
     # q, k = rotary(q), rotary(k)
     if rotary_caches is not None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_shape, column_sum, row_mean
+from npllm.layers.arrays import Array, check_dy, check_floats, check_shape, column_sum, row_mean
 from npllm.layers.pieces import Pieces, backward_in_pieces, forward_in_pieces
 
 
@@ -79,7 +79,7 @@ def layer_norm_backward(dy: Array, cache: LayerNormCache | Pieces) -> tuple[Arra
 
 def _layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, ...]:
     x, mean, scale, weight, has_bias = cache
-    check_shape(dy, x.shape, "dy")
+    check_dy(dy, x.shape, x.dtype)
     # less memory travels than if the normal rows were kept
     normal = x - mean
     normal *= scale
@@ -153,7 +153,7 @@ def rms_norm_backward(dy: Array, cache: RMSNormCache | Pieces) -> tuple[Array, .
 
 def _rms_norm_backward(dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
     x, scale, weight = cache
-    check_shape(dy, x.shape, "dy")
+    check_dy(dy, x.shape, x.dtype)
     normal = x * scale  # less memory travels than if it were kept
     # y = normal * weight
     dweight = () if weight is None else (column_sum(dy * normal),)  # (E,)
@@ -165,6 +165,7 @@ def _rms_norm_backward(dy: Array, cache: RMSNormCache) -> tuple[Array, ...]:
 
 
 def _check(x: Array, weight: Array | None, bias: Array | None) -> None:
+    check_floats(x=x, weight=weight, bias=bias)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"x must have shape (..., E) with E of 1 or more, got {x.shape}")
     for name, array in {"weight": weight, "bias": bias}.items():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Shape, check_shape, split_last
+from npllm.layers.arrays import Array, Shape, check_dy, check_floats, split_last
 
 Scaling = Mapping[str, object]  # what a checkpoint calls rope_scaling
 
@@ -193,6 +193,7 @@ def rotary_forward(
     >>> y.round(12).tolist()
     [[0.0, 1.0]]
     """
+    check_floats(x=x)
     if cos.shape != sin.shape:
         raise ValueError(f"cos and sin must have one shape, got {cos.shape} and {sin.shape}")
     width = 2 * cos.shape[-1]
@@ -218,7 +219,7 @@ def rotary_backward(dy: Array, cache: RotaryCache) -> Array:
         cache: what :func:`rotary_forward` returned.
     """
     cos, sin, interleaved, shape = cache
-    check_shape(dy, shape, "dy")
+    check_dy(dy, shape, cos.dtype)
     # (a, b) to (a cos - b sin, a sin + b cos)
     return _turned(dy, cos, -sin, interleaved)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_shape, row_sum
+from npllm.layers.arrays import Array, check_dy, check_floats, row_sum
 
 
 class SoftmaxCache(NamedTuple):
@@ -29,6 +29,7 @@ def row_shift(x: Array, axis: int = -1) -> Array:
 
 def _shifted_exp(x: Array, axis: int) -> tuple[Array, Array, Array]:
     """Return the shift m, exp(x - m) and its sum; a row that is all -inf has m = 0."""
+    check_floats(x=x)
     if x.ndim == 0:
         raise ValueError("x must have an axis to run along, got shape ()")
     shift = row_shift(x, axis)
@@ -58,7 +59,7 @@ def softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     From dy_j / dx_i = y_j (delta_ij - y_i).
     """
     y, axis = cache
-    check_shape(dy, y.shape, "dy")
+    check_dy(dy, y.shape, y.dtype)
     dx = dy - row_sum(y, dy, axis)
     dx *= y
     return dx
@@ -83,6 +84,7 @@ def log_softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCach
 def log_softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     """Return dx_i = dy_i - p_i sum_j dy_j, with p = exp(y) the softmax of x."""
     y, axis = cache
+    check_dy(dy, y.shape, y.dtype)
     return dy - np.exp(y) * dy.sum(axis=axis, keepdims=True)
 
 
@@ -90,20 +92,28 @@ def logsumexp_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]
     """Apply y = log sum_j exp(x_j) along ``axis``, which disappears.
 
     A row that is -inf throughout, or empty, gives -inf, and its gradient is zero; torch's is NaN.
+    A row with +inf gives inf, and what is infinite shares the gradient; torch's is NaN.
 
     >>> y, _ = logsumexp_forward(np.log(np.array([1.0, 2.0, 5.0])))
     >>> float(y.round(12)) == float(np.log(8.0).round(12))
     True
     """
+    check_floats(x=x)
+    top = np.isposinf(x.real)
+    endless = top.any(axis=axis, keepdims=True)
+    if endless.any():  # the limit: all of the weight on what is infinite
+        x = np.where(endless, np.where(top, 0, -np.inf), x).astype(x.dtype)
     shift, p, total = _shifted_exp(x, axis)
     empty = total == 0
     total[empty] = 1
     p /= total
     y = np.where(empty, -np.inf, np.log(total) + shift).astype(x.dtype)
+    y = np.where(endless, np.asarray(np.inf, x.dtype), y)
     return y.squeeze(axis), SoftmaxCache(p, axis)
 
 
 def logsumexp_backward(dy: Array, cache: SoftmaxCache) -> Array:
     """Return dx_i = p_i dy, with p the softmax of x."""
     p, axis = cache
+    check_dy(dy, p.take(0, axis).shape if p.shape[axis] else p.sum(axis).shape, p.dtype)
     return p * np.expand_dims(dy, axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from npllm.layers.activations import SiluCache, silu_backward, silu_forward
-from npllm.layers.arrays import Array, check_shape
+from npllm.layers.arrays import Array, check_dy, check_floats, check_shape
 from npllm.layers.pieces import Pieces, backward_in_pieces, forward_in_pieces
 
 
@@ -38,6 +38,7 @@ def swiglu_forward(gate: Array, up: Array) -> tuple[Array, SwigluCache | Pieces]
     >>> bool(np.isclose(y[0], 3 * np.log(3.0)))  # the sigmoid of log 3 is 3/4
     True
     """
+    check_floats(gate=gate, up=up)
     check_shape(up, gate.shape, "up")
     return forward_in_pieces(_swiglu, gate, up)
 
@@ -60,6 +61,6 @@ def swiglu_backward(dy: Array, cache: SwigluCache | Pieces) -> tuple[Array, Arra
 
 def _swiglu_backward(dy: Array, cache: SwigluCache) -> tuple[Array, Array]:
     activation, up, silu_cache = cache
-    check_shape(dy, up.shape, "dy")
+    check_dy(dy, up.shape, up.dtype)
     # y = silu(gate) * up
     return silu_backward(dy * up, silu_cache), dy * activation

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from npllm.layers.arrays import Array, Mask, Shape, check_shape
+from npllm.layers.arrays import Array, Mask, Shape, check_dy
 from npllm.layers.attention import (
     AttentionCache,
     Sight,
     attention_backward,
     attention_cache,
     check_attention,
+    weighed,
 )
 from npllm.threads import granted_cores, on_cores
 
@@ -107,7 +108,7 @@ def tiled_attention_forward(
 
     def run(tile: Tile) -> None:
         block = _block(cache, tile)
-        np.matmul(block.dropped, block.v, out=y[tile.lead][tile.rows])
+        y[tile.lead][tile.rows] = weighed(block.dropped, block.v)
 
     on_cores(run, tiles)
     return y, cache
@@ -124,7 +125,7 @@ def tiled_attention_backward(dy: Array, cache: TiledCache) -> tuple[Array, ...]:
         cache: what :func:`tiled_attention_forward` returned.
     """
     q, k, v, bias, *_ = cache
-    check_shape(dy, cache.y_shape, "dy")
+    check_dy(dy, cache.y_shape, v.dtype)
     everything = slice(None)
     gradients = [np.zeros_like(a) for a in (q, k, v, bias) if a is not None]
 

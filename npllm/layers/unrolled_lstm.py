@@ -13,7 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npllm.layers.arrays import Array, Ids, Mask, Shape, check_ids, check_shape
+from npllm.layers.arrays import (
+    Array,
+    Ids,
+    Mask,
+    Shape,
+    check_dy,
+    check_floats,
+    check_ids,
+    check_shape,
+)
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 from npllm.layers.lstm_cell import LSTMCellCache, lstm_cell_backward, lstm_cell_forward
 
@@ -82,6 +91,7 @@ def unrolled_lstm_forward(
     >>> c.tolist(), np.allclose(y.ravel(), np.tanh([2.0, 1.0]) / 2)
     ([[1.0]], True)
     """
+    check_floats(x=x, h0=h0, c0=c0, weight_ih=weight_ih, weight_hr=weight_hr)
     if x.ndim != 3:
         raise ValueError(f"x must have shape (T, B, I), got {x.shape}")
     if lengths is not None:
@@ -149,21 +159,13 @@ def checked_cotangents(
 ) -> tuple[Array, State]:
     """Return (dy, (dh_n, dc_n)) of y's shape, H cells and a dtype, zeros where the pair is None."""
     dout, dstate = dy
-    check_shape(dout, shape, "dy")
-    dout = _cast(dout, dtype)
+    check_dy(dout, shape, dtype)
     batch, output_size = shape[1:]
     if dstate is None:
         return dout, (
             np.zeros((batch, output_size), dout.dtype),
             np.zeros((batch, hidden), dout.dtype),
         )
-    check_shape(dstate[0], (batch, output_size), "dh_n")
-    check_shape(dstate[1], (batch, hidden), "dc_n")
-    return dout, (_cast(dstate[0], dtype), _cast(dstate[1], dtype))
-
-
-def _cast(gradient: Array, dtype: np.dtype[np.inexact]) -> Array:
-    """Return a gradient in a layer's dtype, which a complex one has not where the layer is real."""
-    if not np.can_cast(gradient.dtype, dtype, "same_kind"):
-        raise TypeError(f"dy must be {dtype}, as the layer is, got {gradient.dtype}")
-    return np.asarray(gradient, dtype)
+    check_dy(dstate[0], (batch, output_size), dtype, "dh_n")
+    check_dy(dstate[1], (batch, hidden), dtype, "dc_n")
+    return dout, dstate

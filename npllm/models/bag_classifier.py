@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from npllm.layers.arrays import Array, Ids
-from npllm.models.classifier import Classifier, mean_backward, mean_forward
+from npllm.models.classifier import Classifier, MeanCache, mean_backward, mean_forward
 from npllm.models.language_model import check_sizes
 from npllm.models.parameters import Parameters
 
 
-class BagClassifier(Classifier[Array]):
+class BagClassifier(Classifier[MeanCache]):
     """The mean of the words: their order has no effect.
 
     Args:
@@ -51,14 +51,14 @@ class BagClassifier(Classifier[Array]):
         lengths: Ids,
         rate: float,  # noqa: ARG002 (nothing more is dropped)
         rng: np.random.Generator | None,  # noqa: ARG002
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, MeanCache]:
         """Return the mean of the words."""
         return mean_forward(e, lengths)
 
     def pooled_backward(
         self,
         dy: Array,
-        cache: Array,
+        cache: MeanCache,
         gradients: Parameters,  # noqa: ARG002 (it has no parameters)
     ) -> Array:
         """Return de."""

@@ -29,7 +29,7 @@ from npllm.layers import (
     linear_forward,
     softmax_forward,
 )
-from npllm.layers.arrays import Array, Ids, check_ids
+from npllm.layers.arrays import Array, Ids, check_dy, check_floats, check_ids
 from npllm.layers.dropout import DropoutCache, RowsOfDraws
 from npllm.layers.embedding import EmbeddingCache
 from npllm.layers.linear import LinearCache
@@ -251,13 +251,24 @@ class Classifier(ABC, Generic[Pooled]):
         return RowsOfDraws(rng, batch, rows, axis=self.AXIS)
 
 
-def mean_forward(x: Array, lengths: Ids) -> tuple[Array, Array]:
-    """Return the mean (B, E) of each row's real places of x (B, T, E), and their shares (B, T)."""
+class MeanCache(NamedTuple):
+    """What the backward needs of the forward."""
+
+    shares: Array  # (B, T)
+    width: int
+    dtype: np.dtype[np.inexact]
+
+
+def mean_forward(x: Array, lengths: Ids) -> tuple[Array, MeanCache]:
+    """Return the mean (B, E) of each row's real places of x (B, T, E), and the cache."""
+    check_floats(x=x)
     real = np.arange(x.shape[1]) < lengths[:, None]
     shares = (real / lengths[:, None]).astype(x.real.dtype)
-    return np.einsum("bt,bte->be", shares, x), shares
+    return np.einsum("bt,bte->be", shares, x), MeanCache(shares, x.shape[2], x.dtype)
 
 
-def mean_backward(dy: Array, shares: Array) -> Array:
+def mean_backward(dy: Array, cache: MeanCache) -> Array:
     """Return dx (B, T, E): each real place has its share of the mean's gradient (B, E)."""
+    shares, width, dtype = cache
+    check_dy(dy, (len(shares), width), dtype)
     return shares[..., None] * dy[:, None]

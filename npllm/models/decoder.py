@@ -19,20 +19,18 @@ from npllm.layers import (
     layer_norm_forward,
     linear_backward,
     linear_forward,
+    projected_attention_backward,
+    projected_attention_forward,
 )
 from npllm.layers.activations import GeluCache
-from npllm.layers.arrays import Array, Mask
+from npllm.layers.arrays import Array, Mask, check_floats
 from npllm.layers.attention import Sight
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import KeysAndValues
 from npllm.layers.norm import LayerNormCache
 from npllm.layers.pieces import Pieces
-from npllm.layers.projected_attention import (
-    ProjectedAttentionCache,
-    projected_attention_backward,
-    projected_attention_forward,
-)
+from npllm.layers.projected_attention import ProjectedAttentionCache
 from npllm.models.encoder import attention_maps, encoder_block_shapes, named_maps
 
 
@@ -107,6 +105,7 @@ def decoder_block_forward(
         (x, (keys, values), (keys, values) of the memory) and the cache of
         :func:`decoder_block_backward`.
     """
+    check_floats(x=x, memory=memory, **p)
     options: dict[str, Any] = {"dropout": dropout, "rng": rng}
     own = attention_maps(p, "self_attn")
     (a, kept), attention = projected_attention_forward(

@@ -20,19 +20,17 @@ from npllm.layers import (
     layer_norm_forward,
     linear_backward,
     linear_forward,
+    projected_attention_backward,
+    projected_attention_forward,
 )
 from npllm.layers.activations import GeluCache
-from npllm.layers.arrays import Array, Ids, Mask, check_ids, check_shape
+from npllm.layers.arrays import Array, Ids, Mask, check_floats, check_ids, check_shape
 from npllm.layers.attention import Sight
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.norm import LayerNormCache
 from npllm.layers.pieces import Pieces
-from npllm.layers.projected_attention import (
-    ProjectedAttentionCache,
-    projected_attention_backward,
-    projected_attention_forward,
-)
+from npllm.layers.projected_attention import ProjectedAttentionCache
 
 
 class EncoderBlockCache(NamedTuple):
@@ -100,6 +98,7 @@ def encoder_block_forward(
     Returns:
         x (B, T, E) and the cache of :func:`encoder_block_backward`.
     """
+    check_floats(x=x, **p)
     sight = Sight(None if real is None else real[:, None, None])  # (B, 1, 1, T)
     (a, _), attention = projected_attention_forward(
         x, None, *attention_maps(p, "self_attn"), heads, sight=sight, dropout=dropout, rng=rng

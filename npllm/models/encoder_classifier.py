@@ -13,7 +13,7 @@ from npllm.layers import (
 )
 from npllm.layers.arrays import Array, Ids, Mask
 from npllm.layers.embedding import EmbeddingCache
-from npllm.models.classifier import Classifier, mean_backward, mean_forward
+from npllm.models.classifier import Classifier, MeanCache, mean_backward, mean_forward
 from npllm.models.encoder import (
     EncoderBlockCache,
     encoder_block_backward,
@@ -30,7 +30,7 @@ class EncoderPoolCache(NamedTuple):
 
     positions: EmbeddingCache
     blocks: list[EncoderBlockCache]
-    shares: Array  # (B, T)
+    mean: MeanCache
 
 
 class EncoderClassifier(Classifier[EncoderPoolCache]):
@@ -111,12 +111,12 @@ class EncoderClassifier(Classifier[EncoderPoolCache]):
                 x, own, self.config["heads"], real=real, dropout=rate, rng=rng
             )
             blocks.append(block)
-        pooled, shares = mean_forward(x, lengths)
-        return pooled, EncoderPoolCache(positions, blocks, shares)
+        pooled, mean = mean_forward(x, lengths)
+        return pooled, EncoderPoolCache(positions, blocks, mean)
 
     def pooled_backward(self, dy: Array, cache: EncoderPoolCache, gradients: Parameters) -> Array:
         """Return de, and add the gradients of the blocks and of the positions."""
-        dx = mean_backward(dy, cache.shares)
+        dx = mean_backward(dy, cache.mean)
         for n in reversed(range(self.config["num_layers"])):
             dx, own = encoder_block_backward(dx, cache.blocks[n])
             for name, gradient in own.items():

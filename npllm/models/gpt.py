@@ -22,7 +22,7 @@ from npllm.layers import (
     multi_head_attention_forward,
 )
 from npllm.layers.activations import GeluCache
-from npllm.layers.arrays import Array, split_last
+from npllm.layers.arrays import Array, check_floats, split_last
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import (
@@ -79,6 +79,7 @@ def gpt_block_forward(
     Returns:
         (x, (keys, values)) and the cache of :func:`gpt_block_backward`.
     """
+    check_floats(x=x, **p)
     a, ln_1 = layer_norm_forward(x, p["ln_1.weight"], p["ln_1.bias"], eps=eps)
     qkv, c_attn = linear_forward(a, p["attn.c_attn.weight"].T, p["attn.c_attn.bias"])  # (B, T, 3E)
     q, k, v = split_last(qkv, 3)

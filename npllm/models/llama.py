@@ -21,7 +21,7 @@ from npllm.layers import (
     swiglu_backward,
     swiglu_forward,
 )
-from npllm.layers.arrays import Array, Ids
+from npllm.layers.arrays import Array, Ids, check_floats
 from npllm.layers.dropout import DropoutCache
 from npllm.layers.linear import LinearCache
 from npllm.layers.multi_head_attention import (
@@ -98,6 +98,7 @@ def llama_block_forward(
     Returns:
         (x, (keys, values)) and the cache of :func:`llama_block_backward`.
     """
+    check_floats(x=x, **p)
     a, norm_1 = rms_norm_forward(x, p["input_layernorm.weight"], eps=eps)
     q, q_proj = linear_forward(a, p["self_attn.q_proj.weight"])  # (B, T, N D)
     k, k_proj = linear_forward(a, p["self_attn.k_proj.weight"])  # (B, T, K D)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from npllm.optim.optimizer import as_vector, check_range
+from npllm.optim.optimizer import PIECE, Array, as_vector, check_range
 
 
 def clip_global_norm(gradients: object, max_norm: float) -> float:
@@ -20,7 +20,8 @@ def clip_global_norm(gradients: object, max_norm: float) -> float:
         max_norm: the largest norm, 0 or more.
 
     Returns:
-        The norm before clipping.
+        The norm before clipping, its squares summed in float64. Where it is no finite number
+        nothing can be shortened, and the gradients stay as they are.
 
     Raises:
         ValueError: ``max_norm`` is negative.
@@ -31,7 +32,7 @@ def clip_global_norm(gradients: object, max_norm: float) -> float:
     """
     check_range("max_norm", max_norm, 0.0)
     vector = as_vector(gradients, "gradients")
-    norm = math.sqrt(float(np.vdot(vector, vector)))
+    norm = math.sqrt(sum_of_squares(vector))
     factor = clip_factor(norm, max_norm)
     if factor < 1:
         vector *= factor
@@ -40,4 +41,18 @@ def clip_global_norm(gradients: object, max_norm: float) -> float:
 
 def clip_factor(norm: float, max_norm: float) -> float:
     """Return what gradients of a norm are multiplied with to have at most another, if below 1."""
-    return max_norm / (norm + 1e-6)
+    return max_norm / (norm + 1e-6) if math.isfinite(norm) else 1.0
+
+
+def sum_of_squares(vector: Array) -> float:
+    """Return the squared norm, in float64: a float32 of 1e20 has a square that no float32 holds.
+
+    >>> bool(np.isclose(sum_of_squares(np.full(4, 1e20, np.float32)), 4e40))
+    True
+    """
+    total = 0.0
+    with np.errstate(all="ignore"):
+        for start in range(0, vector.size, PIECE):
+            piece = vector[start : start + PIECE].astype(np.float64, copy=False)
+            total += float(np.vdot(piece, piece))
+    return total

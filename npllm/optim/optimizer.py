@@ -32,9 +32,16 @@ def as_vector(parameters: object, name: str) -> Array:
 
 
 def check_range(
-    name: str, value: float, low: float, high: float = np.inf, *, high_included: bool = True
+    name: str, value: float | Array, low: float, high: float = np.inf, *, high_included: bool = True
 ) -> None:
-    """Raise ValueError, naming the argument, unless it lies between the bounds."""
+    """Raise, naming the argument, unless it is a number that lies between the bounds.
+
+    Raises:
+        TypeError: it is an array.
+        ValueError: it lies outside.
+    """
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a number, got an array of shape {value.shape}")
     if not (low <= value <= high) or (value == high and not high_included):
         bracket = "]" if high_included and np.isfinite(high) else ")"
         raise ValueError(f"{name} must lie in [{low}, {high}{bracket}, got {value}")

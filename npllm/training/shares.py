@@ -18,6 +18,7 @@ from npllm.layers.arrays import Array
 from npllm.models import Trainable
 from npllm.models.parameters import Parameters
 from npllm.optim import Optimizer
+from npllm.optim.clip import sum_of_squares
 
 State = tuple[Array, ...]
 Result = TypeVar("Result")
@@ -174,7 +175,7 @@ class Share(NamedTuple):
             exchange.reduce()
             gradient = exchange.own
             gradient /= divisor
-            squares += float(np.vdot(gradient, gradient))
+            squares += sum_of_squares(gradient)
         return squares
 
     def update(self, taken: int, lr: float, factor: float) -> None:

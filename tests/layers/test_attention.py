@@ -216,7 +216,7 @@ def test_shapes_that_do_not_fit(shapes, message):
         ({"softcap": -2.0}, ValueError, r"softcap must be positive and finite, got -2.0"),
         ({"softcap": math.inf}, ValueError, r"softcap must be positive and finite, got inf"),
         ({"softcap": math.nan}, ValueError, r"softcap must be positive and finite, got nan"),
-        ({"dropout": 1.5}, ValueError, r"p must lie in \[0, 1\], got 1.5"),
+        ({"dropout": 1.5}, ValueError, r"dropout must lie in \[0, 1\], got 1.5"),
         ({"dropout": 0.5}, ValueError, r"rng must be .*, got None"),
     ],
 )

@@ -150,13 +150,6 @@ def test_an_impossible_class_that_is_no_target_costs_nothing():
         assert_close(cross_entropy_forward(logits, target)[0], np.asarray(np.log(2.0)))
 
 
-@pytest.mark.parametrize("ignore_index", [0, 1])
-def test_no_number_of_a_distribution_is_mistaken_for_an_ignored_id(ignore_index):
-    logits, targets = Source().normal(3, 2), np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
-    result = bound(logits, targets, ignore_index=ignore_index).run()
-    assert_close(result, bound(logits, targets).run(), tolerance=0)
-
-
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint64, list])
 def test_targets_of_any_integer_type(kind):
     logits = Source().normal(3, V)

@@ -20,9 +20,7 @@ from npllm.layers import (
     lstm_cell_forward,
     lstm_forward,
 )
-from npllm.layers.batch_last_lstm import BatchLastCache
-from npllm.layers.lstm import FEW, Words, lstm_gates
-from npllm.layers.unrolled_lstm import UnrolledLSTMCache
+from npllm.layers.lstm import Words, lstm_gates
 
 T, B, IN, H = 5, 4, 3, 6
 LENGTHS = {
@@ -336,24 +334,6 @@ def test_looking_words_up_is_the_same_as_embedding_them(
     args = (table, weights, state)
     plain = Bound(embedded, embedded_backward, args).run()
     assert_close(Bound(looked_up, lstm_backward, args).run(), plain, floor=1)
-
-
-@pytest.mark.parametrize("layout", ["few", "many"])  # by the plain form and by the fast one
-@pytest.mark.parametrize("has_state", [False, True])
-def test_the_gradients_are_of_the_layers_dtype(layout, has_state):
-    """A cotangent of integers, or of another precision, says the same as one of the layer's."""
-    steps = {"few": FEW - 1, "many": FEW}[layout]
-    x, weights, state = drawn(Source(), (steps, 1, IN))
-    (y, _), cache = lstm_forward(x, weights, state)
-    form = {"few": UnrolledLSTMCache, "many": BatchLastCache}[layout]
-    assert isinstance(cache.directions[0], form)
-    dstate = [np.full(s.shape, 2) for s in state] if has_state else None
-    expected = lstm_backward((np.ones(y.shape), dstate and tuple(map(np.float64, dstate))), cache)
-    for dtype in (int, np.float32):
-        dy = (np.ones(y.shape, dtype), dstate and tuple(d.astype(dtype) for d in dstate))
-        found = lstm_backward(dy, cache)
-        assert_close(found, expected, tolerance=0)
-        assert found[0].dtype == np.float64
 
 
 @pytest.mark.parametrize(

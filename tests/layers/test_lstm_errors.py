@@ -34,7 +34,7 @@ def without(*names):
         ),
         (
             lambda w: w | {"weight_ih_l0": np.ones((24, 5))},
-            "weight_ih_l0 must have shape (24, 3), got (24, 5)",
+            "x must have shape (..., 5), got (5, 4, 3)",
         ),
         (
             lambda w: w | {"bias_hh_l1": np.ones(6)},
@@ -79,7 +79,7 @@ def test_weights_that_do_not_fit(change, message):
         ((T, B, IN), {"lengths": [1, -1, 1, 1]}, ValueError, "lengths must lie in [0, 6), got -1"),
         ((T, B, IN), {"lengths": [1]}, ValueError, "lengths must have shape (4,), got (1,)"),
         ((T, IN), {"lengths": [1] * B}, ValueError, "lengths must have shape (1,), got (4,)"),
-        ((T, B, IN), {"dropout": -1.0}, ValueError, "p must lie in [0, 1], got -1.0"),
+        ((T, B, IN), {"dropout": -1.0}, ValueError, "dropout must lie in [0, 1], got -1.0"),
         ((T, B, IN), {"dropout": 0.5}, ValueError, "rng must be a numpy.random.Generator"),
     ],
 )
@@ -131,7 +131,9 @@ def test_a_cotangent_of_another_shape():
     with pytest.raises(ValueError, match=r"dy must have shape \(5, 4, 6\), got \(4, 4, 6\)"):
         lstm_backward((np.ones((4, B, H)), None), cache)
     for name, state in {"dh_n": ((1, 1, H), (1, B, H)), "dc_n": ((1, B, H), (1, 1, H))}.items():
-        with pytest.raises(ValueError, match=rf"{name} must have shape \(4, 6\), got \(1, 6\)"):
+        with pytest.raises(
+            ValueError, match=rf"{name} must have shape \(1, 4, 6\), got \(1, 1, 6\)"
+        ):
             lstm_backward((np.ones((T, B, H)), tuple(map(np.ones, state))), cache)
 
 

@@ -170,8 +170,8 @@ RELU_MISTAKES = [
         "dy has the shape of dx.",
         "The gradient is the incoming gradient, also where the unit was off.",
         layers.relu_backward,
-        "positive = cache",
-        "positive = np.ones_like(cache)",
+        "positive, dtype = cache",
+        "positive, dtype = np.ones_like(cache.positive), cache.dtype",
         cause="returned_dy",
     ),
     Mistake(
@@ -181,8 +181,8 @@ RELU_MISTAKES = [
         "dy > 0 is a mask of the right shape.",
         "The backward is not linear in dy: with -dy it lets the others through.",
         layers.relu_backward,
-        "positive = cache",
-        "positive = dy > 0",
+        "positive, dtype = cache",
+        "positive, dtype = dy > 0, cache.dtype",
         cause="nonlinear",
     ),
     Mistake(
@@ -192,8 +192,8 @@ RELU_MISTAKES = [
         "It is a known way to draw pictures (guided backpropagation), but no derivative.",
         "The backward is not linear in dy.",
         layers.relu_backward,
-        "positive = cache",
-        "positive = cache & (dy > 0)",
+        "positive, dtype = cache",
+        "positive, dtype = cache.positive & (dy > 0), cache.dtype",
         cause="nonlinear",
     ),
     Mistake(

@@ -106,7 +106,7 @@ MODEL_MISTAKES = [
         "The blocks and the positions are right, the words are not.",
         _pooled,
         "return dx",
-        "return mean_backward(dy, cache.shares)",
+        "return mean_backward(dy, cache.mean)",
     ),
     Mistake(
         "EncoderClassifier",
