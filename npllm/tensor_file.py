@@ -157,7 +157,9 @@ class MappedFile:
     def check_places(self, start: int) -> None:
         """Raise ValueError if a tensor lies outside the file's data, or two share a byte."""
         before, last = start, ""
-        for name, info in sorted(self.tensors.items(), key=lambda item: item[1].offset):
+        # one without elements may begin where another does
+        by_place = sorted(self.tensors.items(), key=lambda item: (item[1].offset, item[1].end))
+        for name, info in by_place:
             if info.offset < before:
                 where = f"overlaps {last!r:.80}" if last else "begins within the header"
                 raise self.error(f"is corrupt: tensor {name!r:.80} {where}")

