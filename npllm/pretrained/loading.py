@@ -61,6 +61,12 @@ class Pretrained(NamedTuple):
             ValueError: it is no byte-level one, or asks for what is not supported; the model is
                 of use without it. The message names the file.
         """
+        tokenizer = self._tokenizer()
+        tokens = len(tokenizer.token_bytes)
+        tokenizer.padding = max(0, self.model.config["vocab_size"] - tokens)
+        return tokenizer
+
+    def _tokenizer(self) -> BytePairTokenizer:
         if paths := [path for path in self.tokenizer_data.values() if isinstance(path, Path)]:
             tokenizer = load_tokenizer(paths[0].parent)
             if not isinstance(tokenizer, BytePairTokenizer):

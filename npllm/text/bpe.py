@@ -34,7 +34,11 @@ class BytePairTokenizer:
         merges: pairs of ids, first learned first. Their joined bytes must be a token too.
         pretokenizer: "gpt2" or "smollm".
         special: texts of tokens that are recognised in a text only on demand.
-        unknown: the id for a byte that is no token; None refuses it.
+        unknown: the id for a byte that is no token; where None it is dropped, as tokenizers does.
+
+    Attributes:
+        padding: how many ids a model's tables have behind the tokens, to be of a round size: a
+            model may draw one, and it is no text.
 
     Raises:
         ValueError: a token is empty or there twice; a merge or ``special`` names none; an id is not
@@ -64,6 +68,7 @@ class BytePairTokenizer:
         self.merges = tuple(merges)
         self.pretokenizer = pretokenizer
         self.unknown = unknown
+        self.padding = 0
         ids = _numbered(self.token_bytes)
         joined = [self._join(ids, number, pair) for number, pair in enumerate(self.merges)]
         if unknown is not None:
@@ -113,8 +118,7 @@ class BytePairTokenizer:
             special: recognise special tokens in the text, where several begin the longest.
 
         Raises:
-            ValueError: the text holds a lone surrogate, or a byte that is no token where the
-                tokenizer has no id for unknown ones.
+            ValueError: the text holds a lone surrogate.
         """
         _check_surrogates(text)
         if not (special and self.special):
@@ -128,10 +132,8 @@ class BytePairTokenizer:
     def encode_bytes(self, data: bytes) -> Ids:
         """Return the ids of bytes: those of their text where they are UTF-8.
 
-        What is not UTF-8 is split as symbols are. ``decode_bytes(encode_bytes(data)) == data``.
-
-        Raises:
-            ValueError: a byte is no token, and the tokenizer has no id for unknown ones.
+        What is not UTF-8 is split as symbols are. ``decode_bytes(encode_bytes(data)) == data``
+        where every byte is a token.
         """
         return _ids(self._encode(data.decode("utf-8", "surrogateescape")))
 
@@ -151,8 +153,9 @@ class BytePairTokenizer:
         """
         tokens = []
         for i in ids:
-            self._check(i)
-            tokens.append(self.token_bytes[i])
+            if i < len(self.token_bytes) or i >= len(self.token_bytes) + self.padding:
+                self._check(i)
+                tokens.append(self.token_bytes[i])
         return b"".join(tokens)
 
     def to_dict(self) -> dict[str, Json]:

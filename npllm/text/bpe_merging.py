@@ -23,7 +23,8 @@ class PieceEncoder(dict[str, bytes]):
     Args:
         merges: pairs of ids, first learned first.
         joined: the id that each of them makes.
-        of_byte: the id of each byte, None where it has none.
+        of_byte: the id of each byte, None where it has none: it is dropped, and its neighbours
+            may be joined.
 
     >>> encoder = PieceEncoder([(0, 1), (2, 2)], [2, 3], [None] * 97 + [0, 1] + [None] * 157)
     >>> array("q", encoder["ababab"])
@@ -39,16 +40,9 @@ class PieceEncoder(dict[str, bytes]):
         self._of_byte = of_byte
 
     def __missing__(self, piece: str) -> bytes:
-        """Encode a piece that is not remembered.
-
-        Raises:
-            ValueError: one of its bytes has no id.
-        """
-        symbols: list[int] = []
-        for byte in piece.encode("utf-8", "surrogateescape"):
-            if (symbol := self._of_byte[byte]) is None:
-                raise ValueError(f"the vocabulary has no token for byte {byte:#04x}")
-            symbols.append(symbol)
+        """Encode a piece that is not remembered."""
+        of_bytes = map(self._of_byte.__getitem__, piece.encode("utf-8", "surrogateescape"))
+        symbols = [symbol for symbol in of_bytes if symbol is not None]
         merge = self.merge_short if len(symbols) < LONG else self.merge_long
         ids = as_bytes(merge(symbols))
         if len(piece) <= CACHED_LENGTH:

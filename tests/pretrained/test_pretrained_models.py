@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from npllm.cli import main
 from npllm.models import GPT, Llama, LSTMLanguageModel
 from npllm.pretrained import load_pretrained, save_pretrained
 from npllm.pretrained.names import Architecture, parameter_shapes
 from npllm.pretrained.transformers_config import read_architecture, write_config
+from npllm.text import BytePairTokenizer
 
 TOLERANCE = 1e-12
 LINEAR = {"rope_type": "linear", "factor": 2.0}
@@ -370,3 +372,15 @@ def test_what_transformers_has_not_is_not_written(tmp_path):
         write_config(LSTMLanguageModel(vocab_size=3, embed_size=2, hidden_size=2))
     with pytest.raises(ValueError, match="must be float32, float64 or int64, got complex128"):
         save_pretrained(tmp_path, GPT(3, 4, 6, 1, 2, dtype=np.complex128))
+
+
+def test_a_model_may_have_more_rows_than_its_tokenizer_has_tokens(tmp_path, make_llama, capsys):
+    tokenizer = BytePairTokenizer.train("", 257, special=["</s>"])
+    save_pretrained(tmp_path, make_llama(vocab_size=320), None, tokenizer)
+    found = load_pretrained(tmp_path)
+    assert found.tokenizer().padding == 63
+    assert found.tokenizer().decode([300, 257, 319]) == ""
+    for seed in range(3):  # among so many draws some are of no token
+        arguments = ("--prompt=hi", "--tokens=10", "--temperature=5", f"--seed={seed}")
+        assert main(["generate", "--model", str(tmp_path), *arguments]) == 0
+    assert capsys.readouterr().out.startswith("hi")

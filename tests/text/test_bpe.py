@@ -165,11 +165,20 @@ def test_special_tokens_are_recognised_on_demand():
 
 def test_a_byte_that_is_no_token():
     two = ([b"a", b"b", b"ab", b"?"], [(0, 1)])
-    with pytest.raises(ValueError, match="no token for byte 0x63"):
-        BytePairTokenizer(*two).encode("abc")
+    assert BytePairTokenizer(*two).encode("acb").tolist() == [2]  # dropped: what is left is joined
+    assert BytePairTokenizer(*two).encode("ccc").tolist() == []
     tokenizer = BytePairTokenizer(*two, unknown=3)
     assert tokenizer.encode("abéc").tolist() == [2, 3, 3, 3]
     assert through_json(tokenizer).encode("abc").tolist() == [2, 3]
+
+
+def test_ids_behind_the_tokens_are_no_text():
+    tokenizer = BytePairTokenizer([b"a", b"b"], [])
+    tokenizer.padding = 3
+    assert tokenizer.decode([0, 4, 2, 1]) == "ab"
+    for i in (5, -1):
+        with pytest.raises(ValueError, match=rf"ids must lie in \[0, 2\), got {i}"):
+            tokenizer.decode([i])
 
 
 @pytest.mark.parametrize("tokenizer", [*TOKENIZERS, BytePairTokenizer([b"\xff", b"a"], [])])

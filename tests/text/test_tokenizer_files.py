@@ -310,3 +310,16 @@ def test_smollm(vocabulary):
         "<|im_end|>",
     ]
     assert tokenizer.encode("\x04").tolist() == [tokenizer.unknown]
+
+
+@pytest.mark.parametrize("text", ["\r\n\r\n", "a\r\nb", "\r", "a\rb a\r b"])
+def test_a_byte_that_the_vocabulary_lacks_is_dropped_as_tokenizers_does(oracle, tmp_path, text):
+    tokens = tokenizer_json(BytePairTokenizer.train("", 256))["model"]["vocab"]
+    lacking = [token for token in tokens if token != "\u010d"]  # the letter of byte 0x0D
+    lacking += ["\u010a\u010a", "ab"]
+    vocabulary = {token: i for i, token in enumerate(lacking)}
+    model = {**MODEL, "vocab": vocabulary, "merges": ["\u010a \u010a", "a b"]}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**FILE, "model": model, "added_tokens": [], "decoder": None}))
+    right = oracle("tokenizers").Tokenizer.from_file(str(path)).encode(text).ids
+    assert load_tokenizer_json(path).encode(text).tolist() == right
