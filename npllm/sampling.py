@@ -27,7 +27,8 @@ class Sampling:
     5. What is at least ``min_p`` times as likely as the likeliest is kept (Nguyen et al., "Turning
        Up the Heat: Min-p Sampling" (2024)).
 
-    The order is that of transformers and of llama.cpp.
+    Top-k, top-p, min-p is the order of transformers and of llama.cpp, which has the temperature
+    last.
 
     Attributes:
         temperature: below 1 sharpens, above 1 flattens; 0 leaves the likeliest token alone.

@@ -93,7 +93,11 @@ class LicencesDirective(SphinxDirective):
             else:
                 paragraph += nodes.Text(work.licence)
             if work.source:
-                paragraph += nodes.Text(f" ({work.source})")
+                paragraph += nodes.Text(" (")
+                for part in re.split(r"(https://\S+)", work.source):
+                    link = nodes.reference("", part, refuri=part)
+                    paragraph += link if part.startswith("https") else nodes.Text(part)
+                paragraph += nodes.Text(")")
             listed += nodes.list_item("", paragraph)
         return [listed]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import sys
 import sysconfig
 import zipfile
 from pathlib import Path
@@ -39,9 +40,12 @@ def shipped() -> list[Work]:
     """Return all of it, npllm itself first."""
     found = [Work("npllm", _version("npllm"), "MIT", _read(ROOT / "LICENSE"))]
     found.append(_npm("pyodide", "", f"the npm package pyodide; the licence: {MPL}"))
-    # Pyodide's package has none: that of the Python which builds the site, which differs in years
+    # Pyodide's package has none: that of the Python which builds the site
     (python,) = Path(sysconfig.get_path("stdlib")).glob("LICENSE*")
-    found.append(Work("CPython", "3.12", "PSF-2.0", _read(python)))
+    own = ".".join(map(str, sys.version_info[:2]))
+    libraries = "https://docs.python.org/3.12/license.html"
+    source = f"the text as Python {own} has it; zlib, expat, bzip2, mpdecimal in it: {libraries}"
+    found.append(Work("CPython", "3.12", "PSF-2.0", _read(python), source))
     wheel = numpy_wheel()
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith("dist-info/LICENSE.txt"))
@@ -85,6 +89,8 @@ def _licence_of(name: str) -> str:
         f for f in distribution.files or [] if f.name.upper().startswith(("LICENSE", "LICENCE"))
     ]
     own = [file for file in files if ".dist-info" in str(file)]
+    if name == "furo":  # what its scripts are made of
+        own += [file for file in distribution.files or [] if file.name.endswith(".LICENSE.txt")]
     return "\n".join(_read(Path(str(distribution.locate_file(file)))) for file in own)
 
 

@@ -135,7 +135,7 @@ def run(source: str, scope: dict[str, Any], name: str, tell: Callable[[str], obj
 
 def source_of(module: str, name: str) -> Source:
     """Return the source of a function, a class or a method, its docstring left out."""
-    thing = attrgetter(name)(importlib.import_module(module))
+    thing = inspect.unwrap(attrgetter(name)(importlib.import_module(module)))
     lines, first = inspect.getsourcelines(thing)
     text = textwrap.dedent("".join(lines))
     body = ast.parse(text).body[0]

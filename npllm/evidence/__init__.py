@@ -68,7 +68,7 @@ def _subjects() -> Iterator[Subject]:
     for name in layers.__all__:
         if name.endswith("_forward"):
             stem = name.removesuffix("_forward")
-            yield Subject(stem, getattr(layers, name).__module__, stem)
+            yield Subject(stem, inspect.unwrap(getattr(layers, name)).__module__, stem)
     for file in pkgutil.iter_modules(models.__path__, "npllm.models."):
         for name, function in inspect.getmembers(importlib.import_module(file.name)):
             part = inspect.isfunction(function) and function.__module__ == file.name

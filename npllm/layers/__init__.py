@@ -22,6 +22,8 @@ Every layer is a pair of pure functions::
 "Section 4.2" and the like are those of the seed document, told in ``docs/en/sections.md``.
 """
 
+import sys as _sys
+
 from npllm.layers.activations import (
     gelu_backward,
     gelu_forward,
@@ -34,7 +36,7 @@ from npllm.layers.activations import (
     tanh_backward,
     tanh_forward,
 )
-from npllm.layers.arrays import underflowing
+from npllm.layers.arrays import underflowing as _underflowing
 from npllm.layers.attention import attention_backward, attention_forward
 from npllm.layers.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from npllm.layers.dropout import dropout_backward, dropout_forward
@@ -141,7 +143,11 @@ __all__ = [
     "unrolled_lstm_forward",
 ]
 
-# what is called from outside; within, a layer's own layers are called as they are written
+# What is called from outside, here and in its own module: one function, which can be pickled. A
+# layer that is made of others calls them as they are written.
 for _name in __all__:
-    if callable(globals()[_name]) and not isinstance(globals()[_name], type):
-        globals()[_name] = underflowing(globals()[_name])
+    _function = globals()[_name]
+    if callable(_function) and not isinstance(_function, type):
+        globals()[_name] = _underflowing(_function)
+        setattr(_sys.modules[_function.__module__], _name, globals()[_name])
+del _name, _function

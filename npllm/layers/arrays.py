@@ -35,7 +35,7 @@ def check_floats(**arrays: Array | None) -> None:
         if array is None:
             continue
         dtype = getattr(array, "dtype", None)
-        if dtype is None or dtype.char not in _FLOATS:
+        if getattr(dtype, "char", "?") not in _FLOATS:
             got = type(array).__name__ if dtype is None else dtype
             raise TypeError(f"{name} must be an array of float32 or float64, got {got}")
         if first is None:

@@ -160,7 +160,7 @@ def attention_cache(
     """Return the cache of :func:`attention_forward`, which has all but the product with v."""
     # a Python float: a NumPy one would turn float32 into float64
     scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
-    with np.errstate(invalid="ignore"):  # of a key that is hidden, say
+    with np.errstate(invalid="ignore", over="ignore"):  # of a key that is hidden, say
         scores = q @ k.swapaxes(-1, -2)  # (..., Tq, Tk)
         scores *= scale
     tanh = None
@@ -172,6 +172,7 @@ def attention_cache(
         scores = softcap * tanh
     if bias is not None:
         scores = scores + bias
+        np.copyto(scores, -np.inf, where=np.isneginf(bias.real))  # of NaN, too
     weights, softmax_cache = softmax_forward(sight.hide(scores))
     dropped: Array = weights
     dropout_cache: DropoutCache | None = None
@@ -205,9 +206,9 @@ def attention_backward(dy: Any, cache: AttentionCache) -> tuple[Array, ...]:
     dy, dweights_returned = dy if cache.return_weights else (dy, None)
     check_dy(dy, cache.y_shape, v.dtype)
     # y = dropped @ v
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         ddropped = dy @ v.swapaxes(-1, -2)  # (..., Tq, Tk)
-    if not np.isfinite(v).all():  # what a key without weight would have added does not matter
+    if not np.isfinite(ddropped).all():  # what has no weight would have added nothing
         ddropped = np.where(dropped == 0, np.zeros((), dy.dtype), ddropped)
     dv = dropped.swapaxes(-1, -2) @ dy  # (..., Tk, Dv)
     # dropped = dropout(weights)
@@ -254,7 +255,7 @@ def weighed(weights: Array, rows: Array) -> Array:
     >>> weighed(np.array([[1.0, 0.0]]), np.array([[2.0], [np.nan]])).tolist()
     [[2.0]]
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         product = weights @ rows
         if np.isfinite(product).all():
             return product

@@ -85,7 +85,9 @@ def cross_entropy_forward(
     if weight is not None:
         check_shape(weight, logits.shape[-1:], "weight")
         if weight.size and not weight.real.min() >= 0:
-            raise ValueError(f"weight must not be negative, got {weight.real.min()}")
+            raise ValueError(f"weight must be 0 or more, got {weight.real.min()}")
+        if weight.dtype.kind == "c" and logits.dtype.kind != "c":
+            raise TypeError(f"weight must be real as the logits are, got {weight.dtype}")
         weight = weight.astype(logits.dtype)
     targets = np.asarray(targets)
     log_p, _ = log_softmax_forward(logits)
@@ -95,8 +97,7 @@ def cross_entropy_forward(
         ids, row_weight = _hard_targets(targets, logits, weight, ignore_index)  # (...)
         if label_smoothing:
             q = one_hot(ids, logits.shape[-1], logits.dtype)
-    elif targets.dtype.kind in "fc":
-        check_floats(targets=targets)  # data: they take the dtype of the logits
+    elif targets.dtype.kind == "f" or targets.dtype == logits.dtype:
         if ignore_index != -100:
             raise ValueError("ignore_index is for targets that are integers: leave it out")
         q = _soft_targets(targets, logits)
@@ -137,7 +138,7 @@ def cross_entropy_backward(dy: npt.ArrayLike, cache: CrossEntropyCache) -> Any:
     """
     log_p, ids, row_weight, q, divisor, reduction, soft_factor = cache
     rows = log_p.shape[:-1]
-    if reduction == "none":
+    if reduction == "none" and rows:
         check_dy(np.asarray(dy), rows, log_p.dtype)
     dy = np.asarray(dy, log_p.dtype)
     check_shape(dy, rows if reduction == "none" else (), "dy")

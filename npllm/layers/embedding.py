@@ -91,6 +91,8 @@ def embedding_backward(dy: Array, cache: EmbeddingCache, onto: Array | None = No
         onto: (V, E), to which it is added, and which is returned; zeros where None.
     """
     ids, (vocabulary, width), dtype, padding_idx = cache
+    if onto is not None:
+        check_dy(onto, (vocabulary, width), dtype, "onto")
     check_dy(dy, (*ids.shape, width), dtype)
     dy = as_rows(dy)  # (M, E)
     # y = weight[ids] = x @ weight

@@ -22,6 +22,7 @@ from npllm.layers.arrays import (
     Mask,
     Shape,
     as_rows,
+    check_dy,
     check_floats,
     check_ids,
     check_shape,
@@ -171,6 +172,9 @@ def _loss_and_gradients(
     if onto is None:
         onto = [np.zeros_like(a) for a in (weight, bias) if a is not None]
     dweight, *dbias = onto
+    check_dy(dweight, weight.shape, weight.dtype, "onto")
+    for d in dbias:
+        check_dy(d, (len(weight),), weight.dtype, "onto")
     size = max(1, WORDS // max(weight.shape[1], 1))
     for stretch, of_stretch, dlogits in _stretches(cache):
         loss += of_stretch

@@ -131,7 +131,8 @@ def lstm_forward(
     x, layers = np.asarray(x), _layers(weights)
     check_probability(dropout, "dropout")
     given = {"x": x} if embedding is None else {"embedding": embedding}
-    check_floats(**given, **weights, **dict(zip(("h0", "c0"), state or (), strict=False)))
+    h0, c0 = (None, None) if state is None else state
+    check_floats(**given, **weights, h0=h0, c0=c0)
     axes, shapes = (3, "(T, B, I) or (T, I)") if embedding is None else (2, "(T, B) or (T,)")
     single = x.ndim == axes - 1
     if not single and x.ndim != axes:
@@ -199,11 +200,14 @@ def lstm_backward(
     """
     layers, names, directions, dropouts, words, lengths, single, batch_first, has_state, *_ = cache
     dout, dfinal = dy
+    check_floats(dy=dout)
     check_shape(dout, cache.y_shape, "dy")
     if dfinal is not None:
         # (L, B, P) and (L, B, H), or without the batch
-        for d, shape, name in zip(dfinal, cache.state_shapes, ("dh_n", "dc_n"), strict=True):
-            check_shape(d, shape, name)
+        dh_n, dc_n = dfinal
+        check_floats(dy=dout, dh_n=dh_n, dc_n=dc_n)
+        check_shape(dh_n, cache.state_shapes[0], "dh_n")
+        check_shape(dc_n, cache.state_shapes[1], "dc_n")
     if single:
         dout = dout[:, None]
         dfinal = None if dfinal is None else (dfinal[0][:, None], dfinal[1][:, None])

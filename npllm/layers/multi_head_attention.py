@@ -107,7 +107,7 @@ def multi_head_attention_forward(
     >>> bool(np.allclose(y, np.concatenate([one, two], axis=-1)))
     True
     """
-    keys_before, values_before = past if isinstance(past, tuple) else (None, None)
+    keys_before, values_before = past or (None, None)
     check_floats(q=q, k=k, v=v, past_keys=keys_before, past_values=values_before, bias=bias)
     kv_heads = heads if kv_heads is None else kv_heads
     if sight.offset:
@@ -168,6 +168,7 @@ def multi_head_attention_backward(
     attention, rotary_caches, past_steps, bias_shape, y_shape = cache
     batch, kv_heads, group, steps, width = y_shape
     djoined, dkept = dy
+    check_floats(dy=djoined)
     check_shape(djoined, (batch, steps, kv_heads * group * width), "dy")
     # y = joined(attention(q, k, v))
     dheads = djoined.reshape(batch, steps, kv_heads, group, width).transpose(0, 2, 3, 1, 4)

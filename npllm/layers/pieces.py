@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from npllm.layers.arrays import Array, Shape, as_rows, check_shape
+from npllm.layers.arrays import Array, Shape, as_rows, check_floats, check_shape
 from npllm.threads import granted_cores, on_cores
 
 # Numbers: 256 KB in float32, so that an operation's few arrays stay in a core's cache. Where
@@ -86,6 +86,7 @@ def backward_in_pieces(
     """
     if not isinstance(cache, Pieces):
         return backward(dy, cache)
+    check_floats(dy=dy)
     check_shape(dy, cache.shape, "dy")
     rows = as_rows(dy)
     piece, own = cache.parts[0]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npllm.layers.arrays import Array, check_shape, split_last
+from npllm.layers.arrays import Array, check_floats, check_shape, split_last
 from npllm.layers.attention import Sight
 from npllm.layers.linear import LinearCache, linear_backward, linear_forward
 from npllm.layers.multi_head_attention import (
@@ -71,6 +71,14 @@ def projected_attention_forward(
     >>> y.tolist()  # a mean of what is all the same
     [[[1.0, 1.0], [1.0, 1.0]]]
     """
+    check_floats(
+        x=x,
+        memory=memory,
+        in_weight=in_weight,
+        in_bias=in_bias,
+        out_weight=out_weight,
+        out_bias=out_bias,
+    )
     width = x.shape[-1]
     check_shape(in_weight, (3 * width, width), "in_weight")
     inputs: tuple[LinearCache, ...]

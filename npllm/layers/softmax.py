@@ -99,16 +99,16 @@ def logsumexp_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCache]
     True
     """
     check_floats(x=x)
-    top = np.isposinf(x.real)
-    endless = top.any(axis=axis, keepdims=True)
+    endless = np.isposinf(row_shift(x, axis)) if x.ndim else np.zeros((), np.bool_)
     if endless.any():  # the limit: all of the weight on what is infinite
-        x = np.where(endless, np.where(top, 0, -np.inf), x).astype(x.dtype)
+        x = np.where(endless, np.where(np.isposinf(x.real), 0, -np.inf), x).astype(x.dtype)
     shift, p, total = _shifted_exp(x, axis)
     empty = total == 0
     total[empty] = 1
     p /= total
     y = np.where(empty, -np.inf, np.log(total) + shift).astype(x.dtype)
-    y = np.where(endless, np.asarray(np.inf, x.dtype), y)
+    if endless.any():
+        y = np.where(endless, np.asarray(np.inf, x.dtype), y)
     return y.squeeze(axis), SoftmaxCache(p, axis)
 
 

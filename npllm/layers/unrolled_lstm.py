@@ -91,7 +91,8 @@ def unrolled_lstm_forward(
     >>> c.tolist(), np.allclose(y.ravel(), np.tanh([2.0, 1.0]) / 2)
     ([[1.0]], True)
     """
-    check_floats(x=x, h0=h0, c0=c0, weight_ih=weight_ih, weight_hr=weight_hr)
+    check_floats(x=x, h0=h0, c0=c0, weight_ih=weight_ih, weight_hh=weight_hh)
+    check_floats(x=x, bias_ih=bias_ih, bias_hh=bias_hh, weight_ch=weight_ch, weight_hr=weight_hr)
     if x.ndim != 3:
         raise ValueError(f"x must have shape (T, B, I), got {x.shape}")
     if lengths is not None:

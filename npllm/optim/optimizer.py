@@ -40,7 +40,7 @@ def check_range(
         TypeError: it is an array.
         ValueError: it lies outside.
     """
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.ndim:
         raise TypeError(f"{name} must be a number, got an array of shape {value.shape}")
     if not (low <= value <= high) or (value == high and not high_included):
         bracket = "]" if high_included and np.isfinite(high) else ")"

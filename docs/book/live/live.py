@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import traceback
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,14 @@ MOST = 100_000  # characters that a cell may print
 
 # a browser has no locks of files, and needs none
 warnings.filterwarnings("ignore", "only soft file lock")
+
+
+def no_input(_prompt: object = "") -> str:
+    """Say what a cell cannot do."""
+    raise OSError("a cell takes no input: write the answer into the code")
+
+
+builtins.input = no_input
 
 scope: dict[str, Any] = {}
 before: dict[int, dict[str, Any]] = {}  # what each cell found when it ran
