@@ -17,6 +17,9 @@ from npllm.checking.trees import Array, leaves, map_leaves
 _PARAMETERS = ("params", "parameters", "weights", "_params")
 _GRADIENTS = ("grads", "gradients", "dparams", "grad", "_grads")
 _GRADIENT_OF = ("d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}")
+# And its results, where its methods return nothing.
+_OUTPUTS = ("output", "outputs", "out")
+_INPUT_GRADIENTS = ("dinputs", "dinput", "dx", "dX", "grad_input", "input_grad")
 # What is looked at from outside only.
 _NO_HOLDERS = (
     str,
@@ -47,7 +50,9 @@ def from_object(
 
     Args:
         layer: has ``forward(*inputs) -> y`` and ``backward(dy)`` -> the gradient of its input, or
-            a tuple of them, or None; a loss's ``backward()`` may take nothing.
+            a tuple of them, or None; a loss's ``backward()`` may take nothing. Methods that return
+            nothing may keep y as ``output`` and the gradient as ``dinputs`` (or as a few other
+            names).
         inputs: of its forward.
         parameters: paths to parameters whose gradients are not found by the usual names, and the
             paths to their gradients: ``{"W": "slope"}``, ``{"layers.0.kernel.data":
@@ -64,7 +69,8 @@ def from_object(
 
     Raises:
         TypeError: it is a class, lacks a method, or its backward takes more than dy.
-        ValueError: the object has floating arrays whose gradients are not found.
+        ValueError: the object has floating arrays whose gradients are not found; or its forward
+            returns nothing, and keeps no output.
 
     >>> from npllm.checking import gradcheck
     >>> class Scale:
@@ -133,12 +139,19 @@ class _Held:
         if self.before is not None:
             self.before(self.layer)
         y = self.run(self.layer, *(inputs if self.input_gradients else self._constants()))
+        y = self._kept(_OUTPUTS) if y is None else y
+        if y is None:
+            raise ValueError(
+                f"{type(self.layer).__name__}'s forward returned None, and the object keeps its "
+                f"result under none of the names {', '.join(_OUTPUTS)}: return it"
+            )
         self._show(parameters)
         return y, args
 
     def backward(self, dy: object, args: tuple[Any, ...]) -> tuple[object, ...]:
         self.forward(*args)  # the object remembers its latest forward only: make it this one
         returned = self._turned_back(dy)
+        returned = self._kept(_INPUT_GRADIENTS) if returned is None else returned
         self._show(args[-1] if self.paths else {})
         gradients: list[object] = []
         if self.input_gradients:
@@ -153,6 +166,12 @@ class _Held:
             now = np.asarray(_get(self.layer, path))
             if now.shape == value.shape and not np.array_equal(now, value, equal_nan=True):
                 value[...] = now
+
+    def _kept(self, names: tuple[str, ...]) -> object:
+        """Return what the object keeps under the first of the names that it has, or None."""
+        return next(
+            (found for n in names if (found := getattr(self.layer, n, None)) is not None), None
+        )
 
     def _by_input(self, returned: object) -> list[object]:
         """Return a gradient for each input that holds floating arrays."""

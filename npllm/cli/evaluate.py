@@ -13,6 +13,7 @@ from npllm.loading import load
 from npllm.models import LanguageModel
 from npllm.ngram import NgramLanguageModel
 from npllm.text import Tokenizer, load_text, split_text
+from npllm.text.tokenizers import said_around
 from npllm.training import LanguageModellingOptions
 from npllm.training.description import load_options
 from npllm.training.evaluation import score
@@ -69,6 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     print(f"loss                {result.loss:.6f} nats a token")
     print(f"perplexity          {result.perplexity:.6f}")
     print(f"bits per character  {result.bits_per_character:.6f}")
+    if around := said_around(tokenizer):
+        print(around)
     if options.written is not None:
         _show_written(options, model, tokenizer, text)
     return 0

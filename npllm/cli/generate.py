@@ -15,7 +15,7 @@ from npllm.loading import Loaded, load
 from npllm.models.language_model import Predictor
 from npllm.sampling import Sampling
 from npllm.text import BytePairTokenizer, StreamDecoder, Tokenizer
-from npllm.text.tokenizers import Ids
+from npllm.text.tokenizers import Ids, encode_whole, said_around
 
 _DESCRIPTION = """\
 Write text with a trained model, token by token, as it is drawn.
@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace) -> int:
     if prompt is None:
         prompt = loaded.tokenizer.decode([0]) if loaded.chat is None else ""
     if options.beams is not None:
-        ids = loaded.tokenizer.encode(prompt)
+        ids = encode_whole(loaded.tokenizer, prompt)
         if options.tokens is None and loaded.model.context is not None:
             tokens = max(1, min(tokens, loaded.model.context - len(ids)))
         best, *_ = beam_search(loaded.model, ids, tokens, options.beams, stop=loaded.stop)
@@ -155,7 +155,9 @@ def write(
     Raises:
         ValueError: the prompt is empty or has characters that the vocabulary lacks.
     """
-    ids = tokenizer.encode(prompt)
+    ids = encode_whole(tokenizer, prompt)
+    if around := said_around(tokenizer):
+        print(around, file=sys.stderr)
     drawn = _Timed(generate(model, ids, tokens, rng, sampling, stop=stop))
     print(prompt, end="", flush=True)
     for piece in _texts(tokenizer, drawn):

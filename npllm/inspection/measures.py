@@ -12,6 +12,7 @@ from npllm.layers.arrays import Array
 from npllm.models import LanguageModel
 from npllm.ngram import NgramLanguageModel
 from npllm.text import BytePairTokenizer, Tokenizer
+from npllm.text.tokenizers import encode_whole
 from npllm.training.evaluation import Evaluation, scored_characters
 
 MOST_TOKENS = 256  # what a page can show, and a browser draw
@@ -91,7 +92,7 @@ def inspect(
     >>> round(found.whole.perplexity, 6), found.ranks.tolist()
     (3.0, [1, 3, 1, 3, 1])
     """
-    ids = tokenizer.encode(text)
+    ids = encode_whole(tokenizer, text)
     check_length(len(ids), model.context)
     with np.errstate(over="ignore", invalid="ignore"):  # it would show in the logits
         logits, cache = model.forward(ids[None])

@@ -76,4 +76,5 @@ class GGUFParts:
 def open_gguf(path: str | os.PathLike[str]) -> GGUFFile | GGUFParts:
     """Return a model's file, with its other parts where it is one of several."""
     file = GGUFFile(path)
-    return GGUFParts(file) if file.metadata.get("split.count", 1) != 1 else file
+    whole = file.metadata.get("split.count") in (None, 0, 1)
+    return file if whole else GGUFParts(file)

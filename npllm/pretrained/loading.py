@@ -137,13 +137,21 @@ def _gguf_tokenizer(data: Mapping[str, Json | Path]) -> BytePairTokenizer:
     unknown = given.get("unknown_token_id")
     if unknown is not None and type(unknown) is not int:
         raise ValueError(f"tokenizer.ggml.unknown_token_id must be an id, got {unknown!r:.80}")
-    return tokenizer_from_gguf(
+    tokenizer = tokenizer_from_gguf(
         lists["tokens"],
         lists["merges"],
         lists.get("token_type"),
         str(given.get("pre", "gpt-2")),
         unknown,
     )
+    around: list[Json] = []
+    for name in ("bos", "eos"):
+        asked, token = given.get(f"add_{name}_token"), given.get(f"{name}_token_id")
+        if asked not in (True, False, None):
+            raise ValueError(f"tokenizer.ggml.add_{name}_token must be true or false")
+        around.append([token] if asked and type(token) is int else [])
+    tokenizer.put_around(*around)
+    return tokenizer
 
 
 def _metadata(directory: Path) -> dict[str, Json]:

@@ -39,6 +39,8 @@ class BytePairTokenizer:
     Attributes:
         padding: how many ids a model's tables have behind the tokens, to be of a round size: a
             model may draw one, and it is no text.
+        before: ids that are put before a text that stands alone, see :meth:`encode_whole`.
+        behind: ids that are put behind it.
 
     Raises:
         ValueError: a token is empty or there twice; a merge or ``special`` names none; an id is not
@@ -69,6 +71,8 @@ class BytePairTokenizer:
         self.pretokenizer = pretokenizer
         self.unknown = unknown
         self.padding = 0
+        self.before: tuple[int, ...] = ()
+        self.behind: tuple[int, ...] = ()
         ids = _numbered(self.token_bytes)
         joined = [self._join(ids, number, pair) for number, pair in enumerate(self.merges)]
         if unknown is not None:
@@ -129,6 +133,14 @@ class BytePairTokenizer:
             encoded += as_bytes([self.special[part]]) if is_special else self._encode(part)
         return _ids(encoded)
 
+    def encode_whole(self, text: str) -> Ids:
+        """Return the ids of a text that stands alone, with those that are put around it.
+
+        Raises:
+            ValueError: the text holds a lone surrogate.
+        """
+        return np.array([*self.before, *self.encode(text), *self.behind], np.int64)
+
     def encode_bytes(self, data: bytes) -> Ids:
         """Return the ids of bytes: those of their text where they are UTF-8.
 
@@ -169,6 +181,8 @@ class BytePairTokenizer:
             "pretokenizer": self.pretokenizer,
             "special": list(self.special),
             "unknown": self.unknown,
+            "before": list(self.before),
+            "behind": list(self.behind),
         }
 
     @classmethod
@@ -188,13 +202,32 @@ class BytePairTokenizer:
             raise ValueError("the tokenizer's merges must be pairs of ids")
         if not isinstance(unknown := saved.get("unknown"), int | None):
             raise ValueError(f"the tokenizer's unknown must be an id or null, got {unknown!r}")
-        return cls(
+        made = cls(
             [from_letters(token) for token in vocabulary],
             [(left, right) for left, right in merges],
             str(saved.get("pretokenizer")),
             special,
             unknown,
         )
+        before, behind = (
+            saved.get(name, []) for name in ("before", "behind")
+        )  # older ones lack it
+        made.put_around(before, behind)
+        return made
+
+    def put_around(self, before: Json, behind: Json) -> None:
+        """Set ``before`` and ``behind``.
+
+        Raises:
+            ValueError: they are no lists of ids.
+        """
+        for name, ids in {"before": before, "behind": behind}.items():
+            if not isinstance(ids, list) or not all(type(i) is int for i in ids):
+                raise ValueError(f"the tokenizer's {name} must be a list of ids, got {ids!r:.80}")
+            own = [i for i in ids if isinstance(i, int)]
+            for i in own:
+                self._check(i)
+            setattr(self, name, tuple(own))
 
     def _check(self, i: int) -> None:
         if not 0 <= i < len(self.token_bytes):

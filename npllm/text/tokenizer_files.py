@@ -19,6 +19,8 @@ from npllm.files import Json
 from npllm.text.bert_words import BertWords
 from npllm.text.bpe import BytePairTokenizer
 from npllm.text.byte_letters import from_letters, to_letters
+from npllm.text.json_parts import kind_of, list_of, object_of
+from npllm.text.post_processors import after_bytes, processor_json, template_of
 from npllm.text.wordpiece import WordPieceTokenizer
 
 PAIRS_OF_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -80,7 +82,7 @@ def load_tokenizer_json(
 
     def build(text: str) -> BytePairTokenizer | WordPieceTokenizer:
         saved = _json_object(text)
-        model = _object(saved.get("model"), "model")
+        model = object_of(saved.get("model"), "model")
         kind = model.get("type", "BPE")  # files of 2019 name no type
         if kind == "WordPiece":
             return _wordpiece(saved, model)
@@ -116,7 +118,7 @@ def tokenizer_json(tokenizer: BytePairTokenizer) -> dict[str, Json]:
         ],
         "normalizer": None,
         "pre_tokenizer": before,
-        "post_processor": None,
+        "post_processor": processor_json(tokenizer, tokens),
         "decoder": byte_level,
         "model": {
             "type": "BPE",
@@ -234,18 +236,21 @@ def _byte_pair(saved: dict[str, Json], model: dict[str, Json]) -> BytePairTokeni
         if model.get(option):
             raise ValueError(f"the model's {option} must not be set, got {model[option]!r:.80}")
     if saved.get("normalizer") is not None:
-        raise ValueError(f"no normalizer is supported, got {_kind(saved['normalizer'])!r:.80}")
-    if saved.get("decoder") is not None and _kind(saved["decoder"]) != "ByteLevel":
-        raise ValueError(f"the decoder must be ByteLevel, got {_kind(saved['decoder'])!r:.80}")
+        raise ValueError(f"no normalizer is supported, got {kind_of(saved['normalizer'])!r:.80}")
+    if saved.get("decoder") is not None and kind_of(saved["decoder"]) != "ByteLevel":
+        raise ValueError(f"the decoder must be ByteLevel, got {kind_of(saved['decoder'])!r:.80}")
     split = _split_of(saved.get("pre_tokenizer"))
-    vocabulary = dict(_object(model.get("vocab"), "vocab"))
-    merges = _list(model.get("merges"), "merges")
+    vocabulary = dict(object_of(model.get("vocab"), "vocab"))
+    merges = list_of(model.get("merges"), "merges")
     special = _added(saved, vocabulary, ("lstrip", "rstrip", "single_word"))
     unknown = model.get("unk_token")
     if unknown is not None and (unknown := vocabulary.get(str(unknown))) is None:
         raise ValueError(f"the vocabulary lacks the unknown token {model['unk_token']!r}")
     tokens = _in_order(vocabulary)  # which sees to it that every id is one
-    return _build(tokens, merges, special, split, cast("int | None", unknown))
+    tokenizer = _build(tokens, merges, special, split, cast("int | None", unknown))
+    around = template_of(after_bytes(saved.get("post_processor")), vocabulary)
+    tokenizer.put_around(*([vocabulary[token] for token in part] for part in around))
+    return tokenizer
 
 
 def _added(
@@ -253,8 +258,8 @@ def _added(
 ) -> set[str]:
     """Return the added tokens, and add them to the vocabulary."""
     special = set()
-    for entry in _list(saved.get("added_tokens", []), "added_tokens"):
-        added = _object(entry, "added token")
+    for entry in list_of(saved.get("added_tokens", []), "added_tokens"):
+        added = object_of(entry, "added token")
         token, i = str(added.get("content")), added.get("id")
         if added.get("special") is not True or any(map(added.get, unwanted)):
             raise ValueError(
@@ -268,25 +273,25 @@ def _added(
 
 def _wordpiece(saved: dict[str, Json], model: dict[str, Json]) -> WordPieceTokenizer:
     normalizer, decoder = saved.get("normalizer"), saved.get("decoder")
-    if (kind := _kind(normalizer)) != "BertNormalizer":
+    if (kind := kind_of(normalizer)) != "BertNormalizer":
         raise ValueError(f"the normalizer of WordPiece must be BertNormalizer, got {kind:.80}")
-    if (kind := _kind(saved.get("pre_tokenizer"))) != "BertPreTokenizer":
+    if (kind := kind_of(saved.get("pre_tokenizer"))) != "BertPreTokenizer":
         raise ValueError(f"the pre-tokenizer of WordPiece must be BertPreTokenizer, got {kind:.80}")
     prefix = str(model.get("continuing_subword_prefix", "##"))
-    shown = _object({} if decoder is None else decoder, "decoder")
-    if decoder is not None and (_kind(decoder), shown.get("prefix")) != ("WordPiece", prefix):
+    shown = object_of({} if decoder is None else decoder, "decoder")
+    if decoder is not None and (kind_of(decoder), shown.get("prefix")) != ("WordPiece", prefix):
         raise ValueError(f"the decoder must be WordPiece with the prefix {prefix!r:.80}")
     longest = model.get("max_input_chars_per_word", 100)
     if type(longest) is not int or longest < 0:
         raise ValueError(f"max_input_chars_per_word must be a whole number, got {longest!r:.80}")
-    asked = _object(normalizer, "normalizer")
+    asked = object_of(normalizer, "normalizer")
     given = [asked.get(name) for name in ("clean_text", "handle_chinese_chars", "lowercase")]
     clean, chinese, lowercase = (value is not False for value in given)
     accents = asked.get("strip_accents")
     for value in (accents, *given):
         if value not in (True, False, None):
             raise ValueError(f"BertNormalizer's options must be true or false, got {value!r:.80}")
-    vocabulary = dict(_object(model.get("vocab"), "vocab"))
+    vocabulary = dict(object_of(model.get("vocab"), "vocab"))
     special = _added(saved, vocabulary, ("lstrip", "rstrip", "single_word", "normalized"))
     return WordPieceTokenizer(
         _in_order(vocabulary),
@@ -295,55 +300,9 @@ def _wordpiece(saved: dict[str, Json], model: dict[str, Json]) -> WordPieceToken
         unknown=str(model.get("unk_token", "[UNK]")),
         prefix=prefix,
         longest_word=longest,
-        template=_template(saved.get("post_processor"), vocabulary),
+        template=template_of(saved.get("post_processor"), vocabulary),
         cleanup=shown.get("cleanup") is not False,
     )
-
-
-def _template(processor: Json, vocabulary: Mapping[str, Json]) -> tuple[list[str], list[str]]:
-    """Return the special tokens before a text and behind it."""
-    if processor is None:
-        return [], []
-    given, kind = _object(processor, "post-processor"), _kind(processor)
-    if kind == "BertProcessing":
-        pairs = [_list(given.get(name), name) for name in ("cls", "sep")]
-        tokens: list[str | None] = [str(pair[0]) if pair else None for pair in pairs]
-        tokens.insert(1, None)
-        known = {str(pair[0]): pair[1:] for pair in pairs if pair}
-    elif kind == "TemplateProcessing":
-        tokens = [_piece(entry) for entry in _list(given.get("single"), "the template's single")]
-        named = _object(given.get("special_tokens"), "template's special_tokens")
-        known = {
-            name: _list(_object(token, name).get("ids"), f"{name}'s ids")
-            for name, token in named.items()
-        }
-    else:
-        raise ValueError(
-            f"the post-processor must be TemplateProcessing or BertProcessing, got {kind:.80}"
-        )
-    if tokens.count(None) != 1:
-        raise ValueError("the template must have one place for the text")
-    place = tokens.index(None)
-    special = [token for token in tokens if token is not None]
-    for token in special:
-        if known.get(token) != [vocabulary.get(token)]:
-            raise ValueError(
-                f"the template's token {token!r:.80} has the ids {known.get(token)!r:.80}, in the "
-                f"vocabulary {vocabulary.get(token)}"
-            )
-    return special[:place], special[place:]
-
-
-def _piece(entry: Json) -> str | None:
-    """Return the special token that a piece of a template is; None of the text's place."""
-    piece = _object(entry, "template's piece")
-    for kind, value in piece.items():
-        inner = _object(value, kind)
-        if inner.get("type_id", 0) != 0:
-            raise ValueError("the template must be of type 0 throughout")
-        if kind == "SpecialToken":
-            return str(inner.get("id"))
-    return None
 
 
 def _lower_case(text: str) -> bool:
@@ -353,10 +312,10 @@ def _lower_case(text: str) -> bool:
 def _split_of(pretokenizer: Json) -> str:
     """Return the name of the split that a pre-tokenizer's JSON describes."""
     steps = [pretokenizer]
-    if _kind(pretokenizer) == "Sequence":
-        sequence = _object(pretokenizer, "pre-tokenizer")
-        steps = _list(sequence.get("pretokenizers"), "pretokenizers")
-    kinds = [_kind(step) for step in steps]
+    if kind_of(pretokenizer) == "Sequence":
+        sequence = object_of(pretokenizer, "pre-tokenizer")
+        steps = list_of(sequence.get("pretokenizers"), "pretokenizers")
+    kinds = [kind_of(step) for step in steps]
     splits = {("ByteLevel",): "gpt2", ("Digits", "ByteLevel"): "smollm"}
     if tuple(kinds) not in splits:
         shown = " and ".join(kinds)
@@ -367,7 +326,7 @@ def _split_of(pretokenizer: Json) -> str:
     absent = {"use_regex": True}  # older files lack it
     options = {"ByteLevel": ("add_prefix_space", "use_regex"), "Digits": ("individual_digits",)}
     for step, kind in zip(steps, kinds, strict=True):
-        given = _object(step, kind)
+        given = object_of(step, kind)
         for option in options[kind]:
             if (got := given.get(option, absent.get(option))) is not wanted[option]:
                 raise ValueError(f"{kind}'s {option} must be {wanted[option]}, got {got!r:.80}")
@@ -440,20 +399,4 @@ def _json_object(text: str) -> dict[str, Json]:
             raise ValueError(f"{twice!r} stands there twice")
         return found
 
-    return _object(json.loads(text, object_pairs_hook=distinct), "file")
-
-
-def _object(value: Json, name: str) -> dict[str, Json]:
-    if not isinstance(value, dict):
-        raise ValueError(f"the {name} must be a JSON object, got {type(value).__name__}")
-    return value
-
-
-def _list(value: Json, name: str) -> list[Json]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list, got {type(value).__name__}")
-    return value
-
-
-def _kind(part: Json) -> str:
-    return str(part.get("type") if isinstance(part, dict) else part)
+    return object_of(json.loads(text, object_pairs_hook=distinct), "file")

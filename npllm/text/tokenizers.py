@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +35,21 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids."""
+
+
+def encode_whole(tokenizer: Tokenizer, text: str) -> Ids:
+    """Return the ids of a text that stands alone, with what its tokenizer puts around it."""
+    whole: Callable[[str], Ids] = getattr(tokenizer, "encode_whole", tokenizer.encode)
+    return whole(text)
+
+
+def said_around(tokenizer: Tokenizer) -> str:
+    """Return what a tokenizer puts around a text, in words; nothing where that is nothing."""
+    said = []
+    for where, place in (("before", "before"), ("behind", "behind")):
+        if ids := getattr(tokenizer, where, ()):
+            said.append(f"{tokenizer.decode(ids)} {place}")
+    return f"the tokenizer puts {' and '.join(said)} the text" if said else ""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ import numpy as np
 
 from npllm.models import LanguageModel
 from npllm.ngram import NgramLanguageModel
-from npllm.text.tokenizers import Ids, Tokenizer
+from npllm.text.tokenizers import Ids, Tokenizer, encode_whole
 from npllm.training.shares import slices
 from npllm.training.workers import Workers
 
@@ -98,7 +98,7 @@ def score(
         nats, _ = model.score(ids[None, :-1], ids[None, 1:])
         return Evaluation(nats, len(ids) - 1, characters)
     with Workers(model, count=threads).working() as workers:
-        return evaluate(workers, tokenizer, tokenizer.encode(text))
+        return evaluate(workers, tokenizer, encode_whole(tokenizer, text))
 
 
 def evaluate(

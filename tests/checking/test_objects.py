@@ -296,3 +296,45 @@ def test_methods_with_a_cache_are_a_pair() -> None:
     with pytest.raises(TypeError, match=r"Pair.backward takes more than dy: .* are a pair"):
         from_object(Pair(), X)
     assert gradcheck(Pair().forward, Pair().backward, X)
+
+
+class Keeping:
+    """A layer whose methods return nothing: its results are attributes."""
+
+    wrong = 1.0
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.weights, self.biases = rng.normal(size=(3, 4)), rng.normal(size=(1, 4))
+
+    def forward(self, inputs: Any) -> None:
+        self.inputs = inputs
+        self.output = inputs @ self.weights + self.biases
+
+    def backward(self, dvalues: Any) -> None:
+        self.dweights = self.inputs.T @ dvalues
+        self.dbiases = dvalues.sum(axis=0, keepdims=True)
+        self.dinputs = self.wrong * dvalues @ self.weights.T
+
+
+def test_results_may_be_kept_in_the_place_of_returned() -> None:
+    report = gradcheck(*from_object(Keeping(), np.random.default_rng(1).normal(size=(5, 3))))
+    assert report.passed, str(report)
+    assert {argument.name.rpartition(".")[2] for argument in report.arguments} >= {"inputs"}
+    assert len(report.arguments) == 3
+
+
+def test_a_wrong_gradient_that_is_kept_is_found() -> None:
+    layer = Keeping()
+    layer.wrong = 2.0
+    report = gradcheck(*from_object(layer, np.random.default_rng(1).normal(size=(5, 3))))
+    assert [a.name for a in report.arguments if not a.passed] == ["inputs"]
+
+
+def test_a_forward_that_returns_nothing_and_keeps_nothing_is_told() -> None:
+    class Nothing(Keeping):
+        def forward(self, inputs: Any) -> None:
+            self.inputs = inputs
+
+    with pytest.raises(ValueError, match="Nothing's forward returned None, and the object keeps"):
+        from_object(Nothing(), np.ones((5, 3)))

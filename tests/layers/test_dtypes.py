@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,10 @@ def is_data(name: str, path: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-@pytest.mark.parametrize("other", OTHERS)
-def test_what_is_no_float_of_the_others_dtype_is_refused(name: str, other: str) -> None:
+def test_what_is_no_float_of_the_others_dtype_is_refused(name: str) -> None:
     layer = ARGUMENTS[name](Source(0), LEAD, N, M)
     paths = [path for path, _ in named_leaves(layer.args)]
-    for path in paths:
+    for path, other in product(paths, OTHERS):
         alone = len(paths) == 1 or name.startswith("cross_entropy, soft")
         if other == "another float" and alone:
             continue  # there is nothing it must not differ from
@@ -98,27 +98,27 @@ def test_a_cotangent_has_the_shape_of_the_result(build: Any) -> None:
 
 
 @every_layer
-@pytest.mark.parametrize("other", ["integers", "float16", "another float", "objects"])
-def test_a_cotangent_has_the_dtype_of_the_result(build: Any, other: str) -> None:
+def test_a_cotangent_has_the_dtype_of_the_result(build: Any) -> None:
     layer = build(Source(0), LEAD, N, M)
     y, cache = layer.forward(*layer.args)
     dy = Source(1).like(y)
     for path, a in named_leaves(dy):
         if a.ndim == 0:
             continue  # of a loss any number will do: 1.0
-        with pytest.raises(TypeError, match=r"^d[\w']+ must be "):
-            layer.backward(with_leaf(dy, path, OTHERS[other]), cache)
+        for other in OTHERS.values():
+            with pytest.raises(TypeError, match=r"^d[\w']+ must be "):
+                layer.backward(with_leaf(dy, path, other), cache)
 
 
 @every_layer
-@pytest.mark.parametrize("scale", [1.0, 1e3, 1e-200])
-def test_a_caller_may_have_every_warning_raise(build: Any, scale: float) -> None:
-    layer = build(Source(0, scale=scale), LEAD, N, M)
-    y, _, gradients = layer.run()
-    with np.errstate(all="raise"):
-        again, _, others = layer.run()
-    for one, other in zip(arrays((y, gradients)), arrays((again, others)), strict=True):
-        assert np.array_equal(one, other)
+def test_a_caller_may_have_every_warning_raise(build: Any) -> None:
+    for scale in (1.0, 1e3, 1e-200):
+        layer = build(Source(0, scale=scale), LEAD, N, M)
+        y, _, gradients = layer.run()
+        with np.errstate(all="raise"):
+            again, _, others = layer.run()
+        for one, other in zip(arrays((y, gradients)), arrays((again, others)), strict=True):
+            assert np.array_equal(one, other)
 
 
 def test_relu_passes_on_what_is_no_number() -> None:

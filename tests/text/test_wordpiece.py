@@ -187,7 +187,7 @@ TEXT = {"Sequence": {"id": "A", "type_id": 0}}
             {**FILE, "added_tokens": [{**FILE["added_tokens"][0], "normalized": True}]},
             "must be special, without lstrip, rstrip, single_word, normalized",
         ),
-        ({**FILE, "post_processor": {"type": "ByteLevel"}}, "or BertProcessing, got ByteLevel"),
+        ({**FILE, "post_processor": {"type": "ByteLevel"}}, "RobertaProcessing, got ByteLevel"),
         (FILE | pieces(), "must have one place for the text"),
         (FILE | pieces(TEXT, TEXT), "must have one place for the text"),
         (FILE | pieces({"Sequence": {"id": "A", "type_id": 1}}), "of type 0 throughout"),
