@@ -18,8 +18,9 @@ import numpy as np
 
 from npllm.files import Json
 from npllm.text.bpe_merging import PieceEncoder, as_bytes
-from npllm.text.bpe_training import Pair, learn_merges
+from npllm.text.bpe_training import learn_merges
 from npllm.text.byte_letters import from_letters, to_letters
+from npllm.text.long_words import Pair
 from npllm.text.pretokenizers import check_split, pretokenize
 from npllm.text.tokenizers import FORMAT, VERSION, Ids, check_header
 

@@ -7,10 +7,11 @@ from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 
-Pair = tuple[int, int]
+import numpy as np
+
+from npllm.text.long_words import LONG, Pair, join_everywhere, pair_counts
 
 NEVER = 1 << 62  # the rank of a pair that was not learned
-LONG = 256  # bytes from which a heap pays
 CACHED_PIECES = 1 << 15
 CACHED_LENGTH = 128  # characters; longer pieces hardly come twice
 
@@ -38,13 +39,14 @@ class PieceEncoder(dict[str, bytes]):
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._joined = joined
         self._of_byte = of_byte
+        self._in_order = _in_order(merges, joined)
 
     def __missing__(self, piece: str) -> bytes:
         """Encode a piece that is not remembered."""
         of_bytes = map(self._of_byte.__getitem__, piece.encode("utf-8", "surrogateescape"))
         symbols = [symbol for symbol in of_bytes if symbol is not None]
-        merge = self.merge_short if len(symbols) < LONG else self.merge_long
-        ids = as_bytes(merge(symbols))
+        merge = self.merge_long if self._in_order else self.merge_by_place
+        ids = as_bytes(self.merge_short(symbols) if len(symbols) < LONG else merge(symbols))
         if len(piece) <= CACHED_LENGTH:
             if len(self) >= CACHED_PIECES:
                 self.clear()
@@ -66,6 +68,27 @@ class PieceEncoder(dict[str, bytes]):
         return symbols
 
     def merge_long(self, symbols: list[int]) -> list[int]:
+        """Join as :meth:`merge_short` does, all occurrences of a rank at once.
+
+        What a merge makes is joined further by later ones only, so none of them comes between.
+        """
+        word, rank_of = np.array(symbols, np.int64), self._ranks.get
+        counts = pair_counts(word)
+        heap = [(rank, pair) for pair in counts if (rank := rank_of(pair)) is not None]
+        heapq.heapify(heap)
+        while heap:
+            rank, pair = heapq.heappop(heap)
+            if counts[pair] > 0:
+                word, gone, come = join_everywhere(word, pair, self._joined[rank])
+                counts.subtract(gone)
+                counts.update(come)
+                for new in come:
+                    if (later := rank_of(new)) is not None:
+                        heapq.heappush(heap, (later, new))
+        ids: list[int] = word.tolist()
+        return ids
+
+    def merge_by_place(self, symbols: list[int]) -> list[int]:
         """Join as :meth:`merge_short` does, with a heap of ranks over a linked list."""
         n = len(symbols)
         symbols = [*symbols, -1]  # no id: what is before the first and after the last
@@ -90,6 +113,15 @@ class PieceEncoder(dict[str, bytes]):
                 if (new := rank_of((symbols[left], symbols[right]))) is not None:
                     heapq.heappush(heap, (new, left))
         return [symbol for symbol in symbols if symbol >= 0]
+
+
+def _in_order(merges: Sequence[Pair], joined: Sequence[int]) -> bool:
+    """Whether each merge is of tokens that earlier ones make, and no later one does."""
+    made = {token: rank for rank, token in enumerate(joined)}  # the last that makes it
+    return all(
+        made.get(left, -1) < rank and made.get(right, -1) < rank
+        for rank, (left, right) in enumerate(merges)
+    )
 
 
 def as_bytes(ids: list[int]) -> bytes:

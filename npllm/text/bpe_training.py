@@ -7,7 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
 
-Pair = tuple[int, int]
+import numpy as np
+
+from npllm.text.long_words import LONG, Pair, Word, join_everywhere, pair_counts
 
 
 def learn_merges(pieces: Iterable[str], tokens: list[bytes], size: int) -> list[Pair]:
@@ -31,12 +33,13 @@ def learn_merges(pieces: Iterable[str], tokens: list[bytes], size: int) -> list[
     of_byte = [ids[bytes([byte])] for byte in range(256)]
     frequencies = Counter(pieces)
     weights = list(frequencies.values())
-    words = [[of_byte[byte] for byte in piece.encode()] for piece in frequencies]
+    words = [_word(piece.encode(), of_byte) for piece in frequencies]
     counts: Counter[Pair] = Counter()
     holders: defaultdict[Pair, set[int]] = defaultdict(set)  # the words that hold a pair, or did
     for number, (word, weight) in enumerate(zip(words, weights, strict=True)):
-        for pair in pairwise(word):
-            counts[pair] += weight
+        pairs = pair_counts(word) if isinstance(word, np.ndarray) else Counter(pairwise(word))
+        for pair, times in pairs.items():
+            counts[pair] += weight * times
             holders[pair].add(number)
     heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
@@ -55,17 +58,28 @@ def learn_merges(pieces: Iterable[str], tokens: list[bytes], size: int) -> list[
         risen = set()
         for number in holders.pop(pair):
             word, weight = words[number], weights[number]
-            for old in pairwise(word):
-                counts[old] -= weight
-            words[number] = word = _join(word, pair, new)
-            for now in pairwise(word):
-                counts[now] += weight
+            if isinstance(word, np.ndarray):
+                words[number], gone, come = join_everywhere(word, pair, new)
+            else:
+                words[number] = after = _join(word, pair, new)
+                gone, come = Counter(pairwise(word)), Counter(pairwise(after))
+            for old, times in gone.items():
+                counts[old] -= weight * times
+            for now, times in come.items():
+                counts[now] += weight * times
                 if new in now:
                     holders[now].add(number)
                     risen.add(now)
         for now in risen:
             heapq.heappush(heap, (-counts[now], now))
     return merges
+
+
+def _word(piece: bytes, of_byte: list[int]) -> list[int] | Word:
+    """Return the ids of a piece's bytes, as an array where there are many."""
+    if len(piece) < LONG:
+        return [of_byte[byte] for byte in piece]
+    return np.array(of_byte, np.int64)[np.frombuffer(piece, np.uint8)]
 
 
 def _join(word: list[int], pair: Pair, new: int) -> list[int]:

@@ -96,14 +96,29 @@ def test_an_incomplete_character_is_shown_at_the_end():
     assert (stream.close(), stream.close()) == ("\ufffd", "")
 
 
-@given(st.integers(0, 2**32), st.integers(1, 400))
-def test_both_ways_of_merging_agree(seed, length):
+MERGES = [(97, 97), (97, 98), (256, 97), (98, 256), (256, 256), (258, 257), (98, 98)]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 400), st.booleans())
+def test_all_ways_of_merging_agree(seed, length, shuffled):
     rng = random.Random(seed)
-    merges = [(97, 97), (97, 98), (256, 97), (98, 256), (256, 256), (258, 257), (98, 98)]
-    rng.shuffle(merges)  # no order that training gives, and joined ids of any rank
+    merges = rng.sample(MERGES, len(MERGES)) if shuffled else MERGES
     encoder = PieceEncoder(merges, [256 + n for n in range(len(merges))], list(range(256)))
     symbols = [rng.choice((97, 97, 98, 99)) for _ in range(length)]
-    assert encoder.merge_long(list(symbols)) == encoder.merge_short(list(symbols))
+    expected = encoder.merge_short(list(symbols))
+    assert encoder.merge_by_place(list(symbols)) == expected
+    if not shuffled:  # in the order that training gives
+        assert encoder.merge_long(list(symbols)) == expected
+
+
+def test_merges_in_another_order_are_joined_one_by_one():
+    """What a merge makes is joined before the next occurrence, where that has the lower rank."""
+    merges, joined = [(256, 97), (97, 98)], [257, 256]
+    encoder = PieceEncoder(merges, joined, list(range(256)))
+    word = "ab" * 200
+    ids = array("q", encoder[word]).tolist()
+    assert ids == encoder.merge_short([*word.encode()])
+    assert ids != encoder.merge_long([*word.encode()])  # the negative control
 
 
 def test_the_leftmost_of_equals_is_joined_first():

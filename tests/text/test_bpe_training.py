@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npllm.text import BytePairTokenizer, load_text
+from npllm.text import BytePairTokenizer, bpe_training, load_text
 from npllm.text.bpe_training import learn_merges
 from npllm.text.byte_letters import to_letters
 from npllm.text.pretokenizers import pretokenize
@@ -51,6 +52,28 @@ def test_training_is_what_counting_anew_gives(text, size):
     for i, token in enumerate(tokens):  # nothing is learned that is never used
         if trained.decode_bytes([i]).isascii() and pretokenize(token.decode()) == [token.decode()]:
             assert trained.encode_bytes(token).tolist() == [i]
+
+
+@given(st.text("aab", min_size=1, max_size=80), st.integers(256, 300))
+def test_long_pieces_are_learned_as_short_ones(text, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe_training, "LONG", 1)
+        trained = BytePairTokenizer.train(f"{text} {text}", size)
+    assert trained.merges == BytePairTokenizer.train(f"{text} {text}", size).merges
+
+
+def test_one_line_of_many_letters_is_learned_as_tokenizers_learns_it(oracle):
+    tokenizers = oracle("tokenizers")
+    text = "".join(np.random.default_rng(0).choice(list("ACGT"), 30_000))
+    learner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=700, initial_alphabet=alphabet, show_progress=False
+    )
+    learner.train_from_iterator([text], trainer)
+    trained = BytePairTokenizer.train(text, 700)
+    assert trained.encode(text).tolist() == learner.encode(text).ids
 
 
 def test_a_small_example():
