@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -84,6 +85,10 @@ def run(function: Callable[[World | None], int]) -> int:
     except BaseException:
         traceback.print_exc()
     return world.end(status)
+
+
+# Seconds in which mpiexec passes on what a rank has written; an abort may overtake it otherwise.
+PASSED_ON = 0.2
 
 
 class World:
@@ -160,6 +165,7 @@ class World:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
+        time.sleep(PASSED_ON)
         self.communicator.Abort(status)
         os._exit(status)  # before anything else happens here
 
