@@ -128,6 +128,8 @@ def _run(options: argparse.Namespace) -> int:
     prompt = options.prompt
     if prompt is None:
         prompt = loaded.tokenizer.decode([0]) if loaded.chat is None else ""
+    if around := said_around(loaded.tokenizer):
+        print(around, file=sys.stderr)
     if options.beams is not None:
         ids = encode_whole(loaded.tokenizer, prompt)
         if options.tokens is None and loaded.model.context is not None:
@@ -156,8 +158,6 @@ def write(
         ValueError: the prompt is empty or has characters that the vocabulary lacks.
     """
     ids = encode_whole(tokenizer, prompt)
-    if around := said_around(tokenizer):
-        print(around, file=sys.stderr)
     drawn = _Timed(generate(model, ids, tokens, rng, sampling, stop=stop))
     print(prompt, end="", flush=True)
     for piece in _texts(tokenizer, drawn):
